@@ -1,0 +1,46 @@
+"""How the application is served; gunicorn reads this file by itself."""
+
+import os
+import shutil
+from typing import Any
+
+from prometheus_client import multiprocess
+
+from config import Config
+
+port = int(os.environ.get("PORT") or 8000)
+bind = f"0.0.0.0:{port}"
+workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
+
+# Threads are cheap while they wait, and made only when needed. There are more of them than callers
+# who may wait for November 7 at once (movies/november7/flights.py), so that those can't keep sign-in,
+# ratings and warm searches from being answered.
+worker_class = "gthread"
+threads = 256
+worker_connections = 2000
+
+timeout = 60
+graceful_timeout = 30
+keepalive = 5
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+control_socket_disable = True
+
+# Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.
+secure_scheme_headers: dict[str, str] = {}
+forwarded_allow_ips = ""
+
+# Each worker counts in a file of its own, and /metrics adds them up.
+metrics_dir = Config.INSTANCE_DIR / "metrics" / str(port)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
+metrics_dir.mkdir(parents=True, exist_ok=True)
+
+
+def on_starting(_server: Any) -> None:
+    """Begin counting at zero."""
+    shutil.rmtree(metrics_dir, ignore_errors=True)
+    metrics_dir.mkdir(parents=True)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Forget the gauges of a worker that is gone."""
+    multiprocess.mark_process_dead(worker.pid)

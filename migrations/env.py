@@ -1,0 +1,22 @@
+"""Runs migrations on the application's own engine, one transaction for all of them."""
+
+from alembic import context
+from flask import current_app
+
+db = current_app.extensions["migrate"].db
+options = {
+    "target_metadata": db.metadata,
+    **current_app.extensions["migrate"].configure_args,
+}
+
+if context.is_offline_mode():
+    context.configure(
+        url=db.engine.url.render_as_string(hide_password=False), literal_binds=True, **options
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    with db.engine.connect() as connection:
+        context.configure(connection=connection, **options)
+        with context.begin_transaction():
+            context.run_migrations()

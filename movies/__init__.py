@@ -1,0 +1,43 @@
+"""Movies API: search the movies that November 7 holds, and vote on them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+from config import CONFIGS, MOVIES_CONFIG
+from movies import cli, openapi, pages, provider, settings, web
+from movies.auth import keys
+from movies.auth.routes import bp as auth_bp
+from movies.errors import register_error_handlers
+from movies.extensions import api, db, jwt, limiter, migrate
+from movies.logs import configure_logging
+from movies.movies.routes import bp as movies_bp
+from movies.users.routes import bp as users_bp
+
+
+def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = None) -> Flask:
+    """The application of the configuration `name`, with settings of one's own where given.
+
+    Raises RuntimeError that says what is missing or wrong in the settings.
+    """
+    configure_logging()
+    app = Flask(__name__, static_folder=None)
+    app.config.from_object(settings.named(name, CONFIGS))
+    app.config.update(overrides or {})
+    settings.complete(app)
+    web.init_app(app)
+    db.init_app(app)
+    migrate.init_app(app, db, render_as_batch=True)
+    jwt.init_app(app)
+    keys.init_app(jwt)
+    limiter.init_app(app)
+    api.init_app(app, spec_kwargs=openapi.DOCUMENT)
+    openapi.describe_converters(api)
+    for blueprint in (auth_bp, users_bp, movies_bp):
+        api.register_blueprint(blueprint)
+    app.register_blueprint(pages.bp)
+    register_error_handlers(app)
+    provider.init_app(app)
+    cli.init_app(app)
+    return app

@@ -1,0 +1,37 @@
+"""The keys that sign tokens.
+
+A token's header names its key, so a key can be replaced without signing anybody out: the new one
+signs, and tokens of the one before are still good.
+"""
+
+import hashlib
+from functools import cache
+from typing import Any
+
+from flask import current_app
+from flask_jwt_extended import JWTManager
+from jwt import InvalidTokenError
+
+
+@cache
+def key_id(key: str) -> str:
+    """The name of a key in the header of a token; tells nothing of the key."""
+    return hashlib.sha256(b"key id of " + key.encode()).hexdigest()[:16]
+
+
+def init_app(jwt: JWTManager) -> None:
+    """Have tokens name the key that signs them, and find it again by that name."""
+    jwt.additional_headers_loader(_name_key)
+    jwt.decode_key_loader(_find_key)
+
+
+def _name_key(_identity: str) -> dict[str, str]:
+    return {"kid": key_id(current_app.config["JWT_SECRET_KEY"])}
+
+
+def _find_key(headers: dict[str, Any], _claims: dict[str, Any]) -> str:
+    for setting in ("JWT_SECRET_KEY", "JWT_SECRET_KEY_PREVIOUS"):
+        key: str = current_app.config[setting]
+        if key and headers.get("kid") == key_id(key):
+            return key
+    raise InvalidTokenError("signed with no key of ours")

@@ -1,0 +1,95 @@
+"""Endpoints of signing in."""
+
+import hashlib
+from typing import Any
+
+from flask import Response, request
+from flask_limiter.util import get_remote_address
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from movies.api import Access, Blueprint
+from movies.auth import service
+from movies.auth.schemas import (
+    AccessTokenSchema,
+    CredentialsSchema,
+    NothingSchema,
+    RefreshTokenSchema,
+    TokenPairSchema,
+    TokenSchema,
+)
+from movies.extensions import limiter
+from movies.users.addresses import address_key
+
+bp = Blueprint("auth", __name__, url_prefix="/api/v1/auth", description="Signing in and out")
+
+BAD_TOKEN = {401: "The token is not good, or no longer"}
+
+
+def _account() -> str:
+    """The account that a sign-in is for, hashed, so that no store or log holds an address."""
+    try:
+        email = bp.ARGUMENTS_PARSER.load_json(request, CredentialsSchema())["email"]
+        return hashlib.sha256(address_key(email).encode()).hexdigest()
+    except (HTTPException, ValidationError, KeyError, AttributeError, UnicodeError):
+        return "unreadable"  # will be refused for what it is
+
+
+def _was_refused(response: Response) -> bool:
+    return response.status_code == 401
+
+
+SIGN_IN_LIMITS = (
+    limiter.limit("60 per minute", key_func=get_remote_address),
+    limiter.limit("10 per minute", key_func=_account, deduct_when=_was_refused),
+)
+
+
+@bp.post(
+    "/token/",
+    access=Access.ANYONE,
+    limits=SIGN_IN_LIMITS,
+    problems={401: "No account with this address and password"},
+)
+@bp.arguments(CredentialsSchema)
+@bp.response(200, TokenPairSchema)
+def sign_in(credentials: dict[str, str]) -> Any:
+    """Sign in
+
+    Gives a short-lived access token for the API, and a refresh token for new ones.
+    """
+    return service.sign_in(**credentials)
+
+
+@bp.post("/refresh/", access=Access.ANYONE, problems=BAD_TOKEN)
+@bp.arguments(RefreshTokenSchema)
+@bp.response(200, AccessTokenSchema)
+def refresh(tokens: dict[str, str]) -> Any:
+    """Get a new access token
+
+    With a refresh token, as long as that is good.
+    """
+    return service.refresh(tokens["refresh"])
+
+
+@bp.post("/verify/", access=Access.ANYONE, problems=BAD_TOKEN)
+@bp.arguments(TokenSchema)
+@bp.response(200, NothingSchema)
+def verify(tokens: dict[str, str]) -> Any:
+    """Verify a token
+
+    An access or a refresh token; which of them it is, and so what it is fit for, is not said.
+    """
+    service.identify(tokens["token"], "access", "refresh", at_once=True)
+    return {}
+
+
+@bp.post("/logout/", access=Access.ANYONE, problems=BAD_TOKEN)
+@bp.arguments(RefreshTokenSchema)
+@bp.response(204)
+def sign_out(tokens: dict[str, str]) -> None:
+    """Sign out
+
+    Ends the refresh token and every access token that came from it.
+    """
+    service.sign_out(tokens["refresh"])

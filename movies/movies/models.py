@@ -1,0 +1,74 @@
+"""Tables of movies and ratings."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Enum, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from movies.extensions import BigId, UtcDateTime, db
+
+
+class RatingType(StrEnum):
+    """The two ways to vote."""
+
+    UPVOTE = "UPVOTE"
+    DOWNVOTE = "DOWNVOTE"
+
+
+VOTED = text("title IS NOT NULL AND upvotes + downvotes > 0")
+
+
+class Movie(db.Model):
+    """A movie of November 7's that has passed through here, and the tally of its votes.
+
+    What November 7 says of it is null until it has been seen; `title` is never null after that.
+    `upvotes` and `downvotes` are what counting its ratings would give, and `score` is the lower
+    bound of their Wilson interval: `tallies` is the only one to change the three.
+    """
+
+    __tablename__ = "movies"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    title: Mapped[str | None] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    image_url: Mapped[str | None] = mapped_column(Text)
+    rating: Mapped[float | None]
+    first_seen: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    upvotes: Mapped[int] = mapped_column(default=0, server_default="0")
+    downvotes: Mapped[int] = mapped_column(default=0, server_default="0")
+    score: Mapped[float] = mapped_column(default=0.0, server_default="0")
+
+    __table_args__ = (
+        Index(
+            "ix_movies_best_voted",
+            score.desc(),
+            upvotes.desc(),
+            id,
+            postgresql_where=VOTED,
+            sqlite_where=VOTED,
+        ),
+    )
+
+
+class Rating(db.Model):
+    """A user's vote on a movie."""
+
+    __tablename__ = "ratings"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    movie_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("movies.id"), index=True)
+    rating_type: Mapped[RatingType] = mapped_column(
+        Enum(RatingType, native_enum=False, create_constraint=True, length=8, name="rating_type")
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "movie_id"),
+        Index("ix_ratings_newest", user_id, created_at.desc(), id.desc()),
+        {"sqlite_autoincrement": True},
+    )

@@ -1,0 +1,216 @@
+"""Endpoints of movies and ratings."""
+
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from flask import url_for
+
+from movies.api import Access, Blueprint
+from movies.auth.access import caller_id
+from movies.movies import service
+from movies.movies.models import RatingType
+from movies.movies.schemas import (
+    MoviePageSchema,
+    MovieSchema,
+    NewRatingSchema,
+    RatingPageSchema,
+    RatingPatchSchema,
+    RatingSchema,
+    RatingsParameters,
+    RatingUpdateSchema,
+    SearchParameters,
+)
+from movies.november7.client import Page
+from movies.paging import offset_of, page_of, rows_of
+from movies.schemas import PageParameters
+
+bp = Blueprint("movies", __name__, url_prefix="/api/v1/movies", description="Movies and ratings")
+
+PAST_THE_END = {404: "The list ends before this page"}
+PROVIDER_FAILS = {
+    503: "November 7 could not be had, or the database is away",
+    504: "November 7 did not answer in time",
+}
+UNKNOWN_MOVIE = {404: "November 7's catalogue does not hold this movie"}
+NOT_YOURS = {404: "You have no such rating"}
+
+AGE_HEADERS = {
+    "Cache-Status": {
+        "description": "Where the answer comes from (RFC 9211)",
+        "schema": {"type": "string"},
+        "example": "november7; hit; ttl=3412",
+    },
+    "Age": {
+        "description": "Seconds since November 7 gave this answer; the votes are always live",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+LOCATION = {"Location": {"description": "The rating", "schema": {"type": "string"}}}
+
+
+@bp.get("/", access=Access.USER, problems={**PAST_THE_END, **PROVIDER_FAILS})
+@bp.arguments(SearchParameters, location="query")
+@bp.response(200, MoviePageSchema, headers=AGE_HEADERS)
+def search_movies(wanted: dict[str, Any]) -> Any:
+    """Search movies
+
+    Movies that November 7 finds for a text, each with its live votes and the caller's own. An
+    answer that is known is given at once, and `Age` says how old it is.
+    """
+    page, size = wanted["page"], wanted["page_size"]
+    skip = offset_of(page, size)
+    found, movies = service.search(caller_id(), wanted["query"], skip=skip, limit=size)
+    headers = {"Cache-Status": _cache_status(found), "Age": str(found.age)}
+    return page_of(movies, found.total, page, size), headers
+
+
+def _cache_status(page: Page) -> str:
+    """The member of RFC 9211 that says how a search was answered."""
+    match page.source:
+        case "hit":
+            how = "hit"
+        case "stale":
+            how = "hit; detail=" + (
+                "stale-while-revalidate" if page.refreshing else "stale-if-error"
+            )
+        case "miss":
+            how = "fwd=miss; stored"
+        case "collapsed":
+            how = "fwd=miss; collapsed"
+    return f"november7; {how}; ttl={page.ttl}"
+
+
+@bp.get("/top/", access=Access.USER, problems=PAST_THE_END)
+@bp.arguments(PageParameters, location="query")
+@bp.response(200, MoviePageSchema)
+def top_movies(wanted: dict[str, Any]) -> Any:
+    """List the best voted movies
+
+    Movies that have votes, by the lower bound of the 95 % Wilson score interval of their share of
+    upvotes, then by upvotes, then by id.
+    """
+    page, size = wanted["page"], wanted["page_size"]
+    count, rows = rows_of(service.top(caller_id()), page, size)
+    return page_of([service.as_movie(row) for row in rows], count, page, size)
+
+
+@bp.get("/<uuid:movie_id>/", access=Access.USER, problems={**UNKNOWN_MOVIE, **PROVIDER_FAILS})
+@bp.response(200, MovieSchema)
+def read_movie(movie_id: uuid.UUID) -> Any:
+    """Read one movie
+
+    With its live votes and the caller's own. A movie that has not been met here yet is looked up
+    in November 7's catalogue.
+    """
+    return service.read_movie(caller_id(), movie_id)
+
+
+@bp.put(
+    "/<uuid:movie_id>/rating/",
+    access=Access.USER,
+    problems={**UNKNOWN_MOVIE, **PROVIDER_FAILS},
+)
+@bp.arguments(RatingUpdateSchema)
+@bp.response(200, RatingSchema, description="The vote, which was there")
+@bp.alt_response(
+    201,
+    schema=RatingSchema,
+    description="The vote, which is new",
+    example=RatingSchema.example,
+    headers=LOCATION,
+)
+def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
+    """Set the vote on a movie
+
+    Whether there was one or not, so a request whose answer was lost can just be repeated.
+    """
+    vote, is_new = service.set_vote(caller_id(), movie_id, RatingType(rating["rating_type"]))
+    return (vote, HTTPStatus.CREATED, _location(vote)) if is_new else vote
+
+
+@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER)
+@bp.response(204)
+def clear_vote(movie_id: uuid.UUID) -> None:
+    """Take back the vote on a movie
+
+    Whether there was one or not.
+    """
+    service.clear_vote(caller_id(), movie_id)
+
+
+@bp.post(
+    "/ratings/",
+    access=Access.USER,
+    problems={**UNKNOWN_MOVIE, **PROVIDER_FAILS, 409: "You have rated this movie already"},
+)
+@bp.arguments(NewRatingSchema)
+@bp.response(201, RatingSchema, headers=LOCATION)
+def create_rating(rating: dict[str, Any]) -> Any:
+    """Rate a movie
+
+    A user has one rating a movie. A movie that has not been met here yet is looked up in
+    November 7's catalogue first.
+    """
+    created = service.rate(caller_id(), rating["movie_id"], RatingType(rating["rating_type"]))
+    return created, _location(created)
+
+
+@bp.get("/ratings/", access=Access.USER, problems=PAST_THE_END)
+@bp.arguments(RatingsParameters, location="query")
+@bp.response(200, RatingPageSchema)
+def list_ratings(wanted: dict[str, Any]) -> Any:
+    """List one's ratings
+
+    The newest first.
+    """
+    page, size = wanted.pop("page"), wanted.pop("page_size")
+    count, rows = rows_of(service.ratings(caller_id(), **wanted), page, size)
+    return page_of([service.as_rating(row) for row in rows], count, page, size)
+
+
+@bp.get("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.response(200, RatingSchema)
+def read_rating(rating_id: int) -> Any:
+    """Read one rating
+
+    One's own; anybody else's is 404.
+    """
+    return service.read_rating(caller_id(), rating_id)
+
+
+@bp.put("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.arguments(RatingUpdateSchema)
+@bp.response(200, RatingSchema)
+def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
+    """Replace a rating
+
+    All but `rating_type` is read-only, and ignored.
+    """
+    return service.change_rating(caller_id(), rating_id, RatingType(rating["rating_type"]))
+
+
+@bp.patch("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.arguments(RatingPatchSchema)
+@bp.response(200, RatingSchema)
+def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
+    """Change a rating
+
+    All but `rating_type` is read-only, and ignored; without it nothing changes.
+    """
+    wanted = RatingType(rating["rating_type"]) if "rating_type" in rating else None
+    return service.change_rating(caller_id(), rating_id, wanted)
+
+
+@bp.delete("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.response(204)
+def delete_rating(rating_id: int) -> None:
+    """Delete a rating
+
+    The vote no longer counts.
+    """
+    service.delete_rating(caller_id(), rating_id)
+
+
+def _location(rating: dict[str, Any]) -> dict[str, str]:
+    return {"Location": url_for("movies.read_rating", rating_id=rating["id"], _external=True)}

@@ -1,0 +1,135 @@
+"""Shapes of movies and ratings."""
+
+from marshmallow import fields, validate
+
+from movies.movies.models import RatingType
+from movies.schemas import BaseSchema, MovieId, PageParameters, ResourceUpdate, Text, page_schema
+
+MOVIE_ID = "3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10"
+TYPES = validate.OneOf([kind.value for kind in RatingType])
+
+
+class RatingTypeField(fields.String):
+    """`UPVOTE` or `DOWNVOTE`."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(validate=TYPES, **kwargs)  # type: ignore[arg-type]
+
+
+class MyRatingSchema(BaseSchema):
+    """The caller's own rating, beside a movie."""
+
+    id = fields.Integer(required=True)
+    rating_type = RatingTypeField(required=True)
+
+
+class MovieSchema(BaseSchema):
+    """A movie of November 7's, with its votes as they are now."""
+
+    id = fields.UUID(required=True)
+    title = fields.String(required=True)
+    description = fields.String(required=True, allow_none=True)
+    image_url = fields.String(required=True, allow_none=True)
+    rating = fields.Float(
+        required=True, allow_none=True, metadata={"description": "November 7's own rating"}
+    )
+    upvotes = fields.Integer(required=True)
+    downvotes = fields.Integer(required=True)
+    my_rating = fields.Nested(MyRatingSchema, required=True, allow_none=True)
+
+    example = {
+        "id": MOVIE_ID,
+        "title": "The Matrix",
+        "description": "A programmer learns that the world he knows is a simulation.",
+        "image_url": "https://images.november7.example/the-matrix.jpg",
+        "rating": 8.7,
+        "upvotes": 12,
+        "downvotes": 1,
+        "my_rating": {"id": 42, "rating_type": "UPVOTE"},
+    }
+
+
+class RatedMovieSchema(BaseSchema):
+    """The movie that a rating is of."""
+
+    id = fields.UUID(required=True)
+    title = fields.String(required=True)
+    image_url = fields.String(required=True, allow_none=True)
+
+
+class RatingSchema(BaseSchema):
+    """A user's vote on a movie."""
+
+    id = fields.Integer(required=True)
+    movie_id = fields.UUID(required=True)
+    rating_type = RatingTypeField(required=True)
+    user_id = fields.Integer(required=True)
+    created_at = fields.AwareDateTime(required=True)
+    updated_at = fields.AwareDateTime(required=True)
+    movie = fields.Nested(
+        RatedMovieSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "Null until November 7 has described it to us"},
+    )
+
+    example = {
+        "id": 42,
+        "movie_id": MOVIE_ID,
+        "rating_type": "UPVOTE",
+        "user_id": 7,
+        "created_at": "2026-01-31T12:00:00.123456+00:00",
+        "updated_at": "2026-01-31T12:00:00.123456+00:00",
+        "movie": {key: MovieSchema.example[key] for key in ("id", "title", "image_url")},
+    }
+
+
+class NewRatingSchema(BaseSchema):
+    """A vote to be cast."""
+
+    movie_id = MovieId(required=True)
+    rating_type = RatingTypeField(required=True)
+
+    example = {"movie_id": MOVIE_ID, "rating_type": "UPVOTE"}
+
+
+class RatingUpdateSchema(ResourceUpdate):
+    """A rating as it shall be. All but its type is read-only."""
+
+    id = fields.Integer(dump_only=True)
+    movie_id = fields.UUID(dump_only=True)
+    rating_type = RatingTypeField(required=True)
+    user_id = fields.Integer(dump_only=True)
+    created_at = fields.AwareDateTime(dump_only=True)
+    updated_at = fields.AwareDateTime(dump_only=True)
+    movie = fields.Nested(RatedMovieSchema, dump_only=True, allow_none=True)
+
+    example = {"rating_type": "DOWNVOTE"}
+
+
+class RatingPatchSchema(RatingUpdateSchema):
+    """What shall change of a rating."""
+
+    rating_type = RatingTypeField()
+
+
+class SearchParameters(PageParameters):
+    """What to search for."""
+
+    query = Text(
+        trim=True,
+        required=True,
+        validate=validate.Length(1, 200),
+        metadata={"description": "Text that November 7 shall find", "example": "matrix"},
+    )
+
+
+class RatingsParameters(PageParameters):
+    """Which of one's ratings to list."""
+
+    rating_type = RatingTypeField(metadata={"description": "Only ratings of this type"})
+    movie_id = MovieId(metadata={"description": "Only the rating of this movie"})
+
+
+MoviePageSchema = page_schema(MovieSchema)
+RatingPageSchema = page_schema(RatingSchema)

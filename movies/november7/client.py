@@ -1,0 +1,253 @@
+"""November 7 as the rest of the product sees it: pages of movies, and how old they are.
+
+A page that is fresh in the cache is answered from it. One that is stale is answered too, at once,
+while one flight refreshes it behind. One that isn't there is fetched, by one flight for all who
+ask for it.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any, Literal
+
+import orjson
+from redis import Redis
+from requests import Request
+from requests_cache import CachedSession
+
+from movies.november7 import metrics
+from movies.november7.breaker import Breaker
+from movies.november7.deadline import Deadline
+from movies.november7.errors import Rejected, Unavailable
+from movies.november7.flights import Flight, Flights
+from movies.november7.recovery import INTERVAL, Recovery
+from movies.november7.session import NAMESPACE, Wanted
+from movies.november7.shared import SharedFlights
+
+log = logging.getLogger(__name__)
+
+WALK_LIMIT = 1000  # movies that a walk asks for at once: the most that was recorded answered
+
+Movies = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A true answer of November 7.
+
+    `total`: how many movies match in all. `movies`: those of this page, dictionaries of the
+    provider's five members, ids in lower case. `fetched_at`, `expires_at`: since when it is held
+    and until when it is fresh. `source`: how this caller came by it; `collapsed` is a miss that
+    another caller's flight answered. `refreshing`: whether a stale page is being refreshed.
+    """
+
+    total: int
+    movies: Movies
+    fetched_at: datetime
+    expires_at: datetime
+    source: Literal["hit", "stale", "miss", "collapsed"]
+    refreshing: bool = False
+
+    @property
+    def age(self) -> int:
+        """Whole seconds since November 7 gave this answer."""
+        return max(0, int((datetime.now(UTC) - self.fetched_at).total_seconds()))
+
+    @property
+    def ttl(self) -> int:
+        """Whole seconds for which it is still fresh; negative once it is stale."""
+        return math.floor((self.expires_at - datetime.now(UTC)).total_seconds())
+
+
+class Client:
+    """The only way to November 7. Safe for any number of threads.
+
+    `url`: of the provider's `/movies/`. `stale`: seconds past its freshness for which a page is still served. `deadline`: seconds that
+    one search may take. `concurrency`: requests under way at once. `redis`: where flights are
+    shared among processes. `on_page` is called with the movies of every page that was fetched,
+    before anyone gets it, on the flight's thread; it must not raise.
+    """
+
+    def __init__(
+        self,
+        session: CachedSession,
+        url: str,
+        *,
+        stale: int,
+        deadline: float,
+        concurrency: int,
+        redis: Redis | None = None,
+        on_page: Callable[[Movies], None] = lambda movies: None,
+    ) -> None:
+        self.url: str = session.prepare_request(Request("GET", url)).url or url
+        self.breaker = Breaker()
+        self.cache = session.cache
+        self._session = session
+        self._stale = timedelta(seconds=stale)
+        self.deadline = deadline
+        self._flights = Flights(concurrency)
+        self._shared = SharedFlights(redis, NAMESPACE) if redis is not None else None
+        self._on_page = on_page
+        self._walked_until = datetime.min.replace(tzinfo=UTC)
+        probes = max(1, concurrency // 2)
+        self._probe_patience = min(deadline, INTERVAL * probes)
+        self._probe_numbers = count()
+        self._recovery = Recovery(
+            self.breaker, probe=self._probe, refresh=self._refresh, at_once=probes
+        )
+
+    def search(self, query: str, *, skip: int, limit: int) -> Page:
+        """The movies that match `query`: `limit` of them, from the `skip`th on.
+
+        Raises Unavailable, or a kind of it, where nothing true can be said.
+        """
+        wanted = Wanted(query, skip, limit)
+        page = self._held(wanted)
+        metrics.CACHE.labels(page.source if page else "miss").inc()
+        if page is None:
+            return self._fetch(wanted, Deadline.after(self.deadline))
+        if page.source == "stale":
+            return replace(page, refreshing=self._is_refreshing(wanted))
+        return page
+
+    def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Page]:
+        """The whole catalogue page by page, one request at a time.
+
+        `deadline`: seconds for the whole walk; without it each page has a deadline of its own.
+        `refresh`: ask for every page anew, else those that are fresh in the cache count. No page
+        is ever stale. Raises as `search`.
+        """
+        until = Deadline.after(deadline) if deadline is not None else None
+        walked_until = datetime.max.replace(tzinfo=UTC)
+        skip, total = 0, 1
+        while skip < total:
+            wanted = Wanted(None, skip, WALK_LIMIT)
+            page = None if refresh else self._held(wanted)
+            if page is None or page.source == "stale":
+                since = datetime.now(UTC) if refresh else None
+                page = self._fetch(wanted, until or Deadline.after(self.deadline), since)
+            yield page
+            walked_until = min(walked_until, page.expires_at)
+            total = page.total
+            skip += WALK_LIMIT
+        self._walked_until = walked_until
+
+    def is_walked(self) -> bool:
+        """Whether a walk of this process has gone to the end, and all its pages are still fresh."""
+        return datetime.now(UTC) < self._walked_until
+
+    def close(self) -> None:
+        """Give back what is held: threads, connections, the cache's store."""
+        self._flights.close()
+        self._session.close()
+
+    def _held(self, wanted: Wanted) -> Page | None:
+        """The page that the cache holds, fresh or stale; None if there is none to be served."""
+        response = self.cache.get_response(wanted.key(self.url))
+        if response is None or response.expires is None:
+            return None
+        now = datetime.now(UTC)
+        if now >= response.expires + self._stale:
+            return None
+        return _page(response, "hit" if now < response.expires else "stale")
+
+    def _fetch(self, wanted: Wanted, deadline: Deadline, since: datetime | None = None) -> Page:
+        """The page from a flight, one's own or another's."""
+        flight, joined = self._book(wanted, deadline, since=since)
+        page: Page = self._flights.wait(flight, deadline)
+        return replace(page, source="collapsed") if joined else page
+
+    def _is_refreshing(self, wanted: Wanted) -> bool:
+        """Start the refresh of a stale page if that can be done now, else owe it."""
+        try:
+            self._refresh(wanted)
+        except Unavailable:
+            self._recovery.owe(wanted)
+            return False
+        return True
+
+    def _refresh(self, wanted: Wanted) -> Flight:
+        return self._book(wanted, Deadline.after(self.deadline), is_refresh=True)[0]
+
+    def _probe(self) -> Flight:
+        """Ask for the first movie of all, whatever the breaker says."""
+        deadline = Deadline.after(self._probe_patience)
+        fetch = partial(self._ask, Wanted(None, 0, 1))
+        return self._flights.book(f"probe-{next(self._probe_numbers)}", deadline, fetch)[0]
+
+    def _book(
+        self,
+        wanted: Wanted,
+        deadline: Deadline,
+        *,
+        since: datetime | None = None,
+        is_refresh: bool = False,
+    ) -> tuple[Flight, bool]:
+        self._fail_fast()
+        fetch = partial(self._fly, wanted, since, is_refresh)
+        return self._flights.book(wanted.key(self.url), deadline, fetch)
+
+    def _fail_fast(self) -> None:
+        if self.breaker.is_open:
+            raise Unavailable("November 7 is down", retry_after=math.ceil(INTERVAL))
+
+    def _fly(
+        self, wanted: Wanted, since: datetime | None, is_refresh: bool, deadline: Deadline
+    ) -> Page:
+        """One flight: this process asks, unless another has just done so or is doing it."""
+        landed = partial(self._landed, wanted, since)
+        ask = partial(self._ask, wanted, deadline)
+        try:
+            self._fail_fast()  # it may have queued for long
+            page: Page | None
+            if self._shared is not None:
+                page = self._shared.fetch(wanted.key(self.url), deadline, ask, landed)
+            else:
+                page = landed() or ask()
+        except Unavailable:
+            if is_refresh:
+                self._recovery.owe(wanted)
+            raise
+        self.breaker.succeeded()
+        self._recovery.paid(wanted)
+        return page
+
+    def _landed(self, wanted: Wanted, since: datetime | None) -> Page | None:
+        """The page if it is fresh by now, and not older than `since`."""
+        page = self._held(wanted)
+        if page is None or page.source == "stale" or (since and page.fetched_at < since):
+            return None
+        return replace(page, source="miss")
+
+    def _ask(self, wanted: Wanted, deadline: Deadline) -> Page:
+        """Ask November 7 and keep what it answers."""
+        request = self._session.prepare_request(
+            Request("GET", self.url, params=wanted.parameters())
+        )
+        try:
+            response = self._session.send(request, timeout=deadline.left(), force_refresh=True)
+        except Rejected:
+            log.exception("our request was called wrong, which is a defect")
+            raise
+        except Unavailable as error:
+            log.warning(
+                "a fetch from November 7 failed",
+                extra={"outcome": type(error).__name__, "reason": str(error)},
+            )
+            self.breaker.failed()
+            if self.breaker.is_open:
+                self._recovery.begin()
+            raise
+        self.breaker.succeeded()
+        page = _page(response, "miss")
+        self._on_page(page.movies)
+        return page
+
+
+def _page(response: Any, source: Literal["hit", "stale", "miss"]) -> Page:
+    body = orjson.loads(response.content)
+    return Page(body["total"], body["items"], response.created_at, response.expires, source)

@@ -1,0 +1,71 @@
+"""What a true answer of the provider looks like: its published `PaginatedMovies`, checked.
+
+Source: the provider's OpenAPI description. It requires all five members of a movie, but the live
+service has been recorded answering `id` and `title` alone, so the other three may be missing.
+"""
+
+from typing import Any, ClassVar
+
+import orjson
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from movies.november7.errors import BadResponse
+
+
+class _Text(fields.String):
+    """A string that every database can hold: without NULs and lone surrogates."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        return text.encode("utf-8", "replace").decode().replace("\x00", "")
+
+
+class _Number(fields.Float):
+    """A JSON number; not a string that looks like one, not a boolean."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class MovieSchema(Schema):
+    """`Movie` of the provider."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    id = fields.UUID(required=True)
+    title = _Text(required=True)
+    description = _Text(load_default=None, allow_none=True)
+    image_url = _Text(load_default=None, allow_none=True)
+    rating = _Number(load_default=None, allow_none=True)
+
+
+class PageSchema(Schema):
+    """`PaginatedMovies` of the provider."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    total = fields.Integer(required=True, strict=True, validate=validate.Range(min=0))
+    items = fields.List(fields.Nested(MovieSchema), required=True)
+
+
+class _Checked:
+    schema: ClassVar[PageSchema] = PageSchema()
+
+
+def checked_body(body: bytes, *, skip: int, limit: int) -> bytes:
+    """The body of an answer in canonical form: the known members only, null where left out.
+
+    Raises BadResponse if it is not JSON, not of the contract's shape, or does not hold just the
+    movies that `total`, `skip` and `limit` promise.
+    """
+    try:
+        page = _Checked.schema.load(orjson.loads(body))
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise BadResponse("the answer breaks the provider's contract") from error
+    if len(page["items"]) != min(limit, max(page["total"] - skip, 0)):
+        raise BadResponse("the answer does not hold the movies that its total promises")
+    return orjson.dumps(page)

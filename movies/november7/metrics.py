@@ -1,0 +1,35 @@
+"""What is counted about the provider, for Prometheus. Correct across gunicorn's workers."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "november7_requests_total",
+    "Requests sent to November 7, by outcome: ok, refused, timed_out, bad_response, rejected",
+    ["outcome"],
+)
+REQUEST_SECONDS = Histogram(
+    "november7_request_seconds",
+    "Seconds that one request to November 7 took, whatever came of it",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+TRIES = Histogram(
+    "november7_tries",
+    "Requests to November 7 that one fetch of a page took",
+    buckets=(1, 2, 3, 4, 5, 6, 7, 8),
+)
+CACHE = Counter("november7_cache_total", "Cache look-ups, by result: hit, stale, miss", ["result"])
+STORE_ERRORS = Counter(
+    "november7_cache_store_errors_total", "Failures of the cache's store, each taken as a miss"
+)
+JOINED = Counter("november7_flights_joined_total", "Searches answered by a fetch already under way")
+IN_USE = Gauge(
+    "november7_bulkhead_in_use", "Provider fetches under way", multiprocess_mode="livesum"
+)
+BULKHEAD_REFUSALS = Counter(
+    "november7_bulkhead_refusals_total", "Fetches refused because too many were waiting"
+)
+BREAKER_OPEN = Gauge(
+    "november7_breaker_open",
+    "1 while a process holds November 7 to be down, else 0",
+    multiprocess_mode="livemax",
+)

@@ -1,0 +1,104 @@
+"""What November 7 answers when it behaves, as a pure function of method and target."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+DEFAULTS: Mapping[str, int] = {"skip": 0, "limit": 10}
+
+
+class Answer(NamedTuple):
+    """One HTTP answer: status code, complete headers (Content-Length among them), body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def make_answer(
+    status: int, media_type: str, body: bytes, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """An answer whose Content-Length is that of `body`; `headers` come on top."""
+    described = {"Content-Type": media_type, "Content-Length": str(len(body))}
+    return Answer(status, described | dict(headers or {}), body)
+
+
+def json_answer(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer with `content` as compact UTF-8 JSON."""
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return make_answer(status, "application/json", body, headers)
+
+
+def redirect_answer(location: str) -> Answer:
+    """A 307 to `location` without a body."""
+    return Answer(307, {"Location": location, "Content-Length": "0"}, b"")
+
+
+def asked(target: str) -> dict[str, str]:
+    """The query parameters of `target`, decoded; of one that is repeated, the last."""
+    query = target.partition("?")[2]
+    return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+
+
+class Catalogue:
+    """Movies, in their order, and the answers that November 7 would give about them.
+
+    A movie is a dict with at least a `title`; whatever it holds is answered as it is.
+    """
+
+    def __init__(self, movies: Sequence[dict[str, Any]]) -> None:
+        self.movies = list(movies)
+
+    def answer(self, method: str, target: str) -> Answer:
+        """The answer to `method` on `target`, a path with its query string.
+
+        200 is `{"total", "items"}`, where `total` counts every match; 307 leads `/movies` to
+        `/movies/`; 422 is for `skip` and `limit` that aren't natural numbers; else 404 or 405.
+        """
+        path, mark, query = target.partition("?")
+        if path == "/movies":
+            return redirect_answer(f"/movies/{mark}{query}")
+        if path != "/movies/":
+            return json_answer(404, {"detail": HTTPStatus(404).phrase})
+        if method != "GET":
+            return json_answer(405, {"detail": HTTPStatus(405).phrase}, {"Allow": "GET"})
+        parameters = asked(target)
+        numbers, faults = _numbers(parameters)
+        if faults:
+            return json_answer(422, {"detail": faults})
+        matches = self._matches(parameters.get("query", ""))
+        start, end = numbers["skip"], numbers["skip"] + numbers["limit"]
+        return json_answer(200, {"total": len(matches), "items": matches[start:end]})
+
+    def _matches(self, query: str) -> list[dict[str, Any]]:
+        wanted = query.casefold()
+        return [movie for movie in self.movies if wanted in movie["title"].casefold()]
+
+
+def _numbers(parameters: Mapping[str, str]) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """`skip` and `limit` with their defaults filled in, and what is wrong with them."""
+    numbers, faults = dict(DEFAULTS), []
+    for name in DEFAULTS:
+        try:
+            numbers[name] = int(parameters.get(name, DEFAULTS[name]))
+        except ValueError:
+            faults.append(_fault(name, "int_parsing", "Input should be a valid integer"))
+        if numbers[name] < 0:
+            text = "Input should be greater than or equal to 0"
+            faults.append(_fault(name, "greater_than_equal", text))
+    return numbers, faults
+
+
+def _fault(name: str, kind: str, text: str) -> dict[str, Any]:
+    return {"loc": ["query", name], "msg": text, "type": kind}
+
+
+@cache
+def sample_catalogue() -> Catalogue:
+    """The catalogue that this package carries, read once."""
+    text = files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8")
+    return Catalogue(json.loads(text))

@@ -1,0 +1,141 @@
+"""How the stand-in misbehaves: what a request meets, and what it is answered then."""
+
+import json
+import math
+import random
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .catalogue import DEFAULTS, Answer, asked, json_answer, make_answer, redirect_answer
+
+REFUSAL = "refused by November 7"
+TRACEBACK = "provider traceback: the stand-in failed as it was told to\n"
+ERROR_PAGE = "<!doctype html><title>Error</title><h1>November 7 is having a moment</h1>\n"
+
+MISBEHAVIOURS = (
+    "refuse",
+    "hang",
+    "malformed",
+    "html",
+    "truncated",
+    "short",
+    "drip",
+    "drip_headers",
+    "reset",
+    "error",
+    "redirect",
+)
+
+# Clients are sent this many movies at most by way of sending too many.
+_LARGEST_PAGE = 1000
+_STRANGER = {
+    "id": "00000000-0000-4000-8000-000000000000",
+    "title": "Not in the catalogue",
+    "description": "A movie that nobody asked for.",
+    "image_url": "https://images.november7.example/stranger.jpg",
+    "rating": 0.0,
+}
+
+
+class Fate(NamedTuple):
+    """What one request meets.
+
+    `latency` in seconds; `misbehaviour` one of MISBEHAVIOURS or None; `pick` in [0, 1) chooses
+    among the misbehaviour's variants.
+    """
+
+    latency: float
+    misbehaviour: str | None
+    pick: float
+
+
+@dataclass
+class Manners:
+    """How the stand-in behaves; times in seconds, shares as probabilities of one request.
+
+    A request meets one misbehaviour at most, so the shares add up to 1 at most. One `seed`
+    gives one sequence of fates. Raises ValueError for numbers out of range.
+    """
+
+    refuse: float = 0  # one of `codes`, with `retry_after` as Retry-After where given
+    codes: tuple[int, ...] = (400, 401, 402, 403, 404, 405, 429)
+    retry_after: str | None = None
+    latency: tuple[float, float] = (0, 0)  # least and most, before any answer
+    hang: float = 0  # no answer until the client or the server closes
+    malformed: float = 0  # 200, JSON that breaks the contract
+    html: float = 0  # 200, an HTML page
+    truncated: float = 0  # closed before all of Content-Length is sent
+    short: float = 0  # 200, fewer items than the total promises
+    drip: float = 0  # the right body, a byte at a time
+    drip_interval: float = 0.05  # between two bytes
+    drip_headers: float = 0  # the right answer, its headers a byte at a time
+    reset: float = 0  # closed with RST instead of an answer
+    error: float = 0  # 500 with a text that mustn't reach anyone
+    redirect: float = 0  # 307 to the very same target
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        shares = [getattr(self, name) for name in MISBEHAVIOURS]
+        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+            raise ValueError("shares must not be negative, nor add up to more than 1")
+        least, most = self.latency
+        if not 0 <= least <= most < math.inf or not 0 <= self.drip_interval < math.inf:
+            raise ValueError("times must be finite, not negative, the least not above the most")
+        if not all(200 <= code <= 599 for code in self.codes) or not self.codes:
+            raise ValueError("codes must be status codes from 200 to 599, at least one")
+        self._dice = random.Random(self.seed)
+        self._lock = threading.Lock()
+
+    def draw(self) -> Fate:
+        """The next request's fate. Three draws whatever it is, so that sequences compare."""
+        with self._lock:
+            latency = self._dice.uniform(*self.latency)
+            roll, pick = self._dice.random(), self._dice.random()
+        for name in MISBEHAVIOURS:
+            roll -= getattr(self, name)
+            if roll < 0:
+                return Fate(latency, name, pick)
+        return Fate(latency, None, pick)
+
+
+def spoil(answer: Answer, fate: Fate, manners: Manners, target: str) -> Answer:
+    """What is sent instead of `answer`; the same where the misbehaviour is in the sending."""
+    match fate.misbehaviour:
+        case "refuse":
+            code = manners.codes[int(fate.pick * len(manners.codes))]
+            headers = {"Retry-After": manners.retry_after} if manners.retry_after else {}
+            return json_answer(code, {"detail": REFUSAL}, headers)
+        case "error":
+            return make_answer(500, "text/plain; charset=utf-8", TRACEBACK.encode())
+        case "html":
+            return make_answer(200, "text/html; charset=utf-8", ERROR_PAGE.encode())
+        case "redirect":
+            return redirect_answer(target)
+        case "malformed":
+            limit = int(asked(target).get("limit", DEFAULTS["limit"]))
+            variants = _malformed(json.loads(answer.body), limit)
+            return json_answer(200, variants[int(fate.pick * len(variants))])
+        case "short":
+            page = json.loads(answer.body)
+            if page["items"]:
+                page["items"].pop()
+            else:  # nothing to leave out, so promise more: a total past any skip
+                page["total"] = sys.maxsize
+            return json_answer(200, page)
+        case _:
+            return answer
+
+
+def _malformed(page: dict[str, Any], limit: int) -> list[Any]:
+    total, items = page["total"], page["items"]
+    anonymous = {name: value for name, value in _STRANGER.items() if name != "id"}
+    return [
+        {"total": total, "items": None},
+        {"total": total, "items": [*items[1:], anonymous]},
+        {"total": str(total), "items": items},
+        items,
+        {"total": total, "items": [*items[1:], _STRANGER | {"id": "not-a-uuid"}]},
+        {"total": total, "items": [_STRANGER] * (min(limit, _LARGEST_PAGE) + 1)},
+    ]

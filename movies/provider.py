@@ -1,0 +1,62 @@
+"""The one client of November 7 that an application has, made from its settings."""
+
+import logging
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from requests.adapters import BaseAdapter
+
+from movies.movies.registry import remember_quietly
+from movies.november7.client import Client
+from movies.november7.sample.embedded import EmbeddedAdapter
+from movies.november7.session import build_session
+from movies.november7.transport import BoundedHTTPAdapter
+from movies.settings import REDIS_TIMEOUTS
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "http://november7.invalid/"  # a name that never resolves (RFC 2606)
+
+
+def init_app(app: Flask) -> None:
+    """Put the client at `app.extensions["november7"]`, and say which provider it is."""
+    config = app.config
+    redis = None
+    if config["REDIS_URL"]:
+        redis = Redis.from_url(
+            config["REDIS_URL"], **REDIS_TIMEOUTS, retry=Retry(NoBackoff(), retries=1)
+        )
+    wire: BaseAdapter = BoundedHTTPAdapter() if config["NOVEMBER7_URL"] else EmbeddedAdapter()
+    session = build_session(
+        wire,
+        ttl=config["NOVEMBER7_TTL"],
+        stale=config["NOVEMBER7_STALE"],
+        path=Path(config["INSTANCE_DIR"]) / "november7-cache.sqlite",
+        redis=redis,
+    )
+
+    def remember(movies: list[dict[str, Any]]) -> None:
+        with app.app_context():
+            remember_quietly(movies)
+
+    app.extensions["november7"] = Client(
+        session,
+        (config["NOVEMBER7_URL"] or EMBEDDED).rstrip("/") + "/movies/",
+        stale=config["NOVEMBER7_STALE"],
+        deadline=config["NOVEMBER7_DEADLINE"],
+        concurrency=config["NOVEMBER7_CONCURRENCY"],
+        redis=redis,
+        on_page=remember,
+    )
+    log.info("searches are answered by %s", describe(app))
+
+
+def describe(app: Flask) -> str:
+    """Which provider an application uses; no more of its address than the host."""
+    url = app.config["NOVEMBER7_URL"]
+    return f"November 7 at {urlsplit(url).hostname}" if url else "the embedded sample catalogue"

@@ -1,0 +1,102 @@
+"""What is true of accounts."""
+
+from typing import Any
+
+from marshmallow import ValidationError
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+
+from movies.auth import service as auth
+from movies.extensions import db
+from movies.movies import tallies
+from movies.users import passwords
+from movies.users.addresses import address_key
+from movies.users.models import User
+
+
+class AddressTaken(Exception):
+    """There is an account with this address."""
+
+
+class WrongPassword(Exception):
+    """This is not the account's password."""
+
+
+def register(email: str, password: str, first_name: str = "", last_name: str = "") -> User:
+    """A new account. Raises AddressTaken, ValidationError of a weak password, TooManyAtOnce."""
+    _require_strength("password", password, email, first_name, last_name)
+    key = address_key(email)
+    if db.session.scalar(select(User.id).where(User.email_key == key)) is not None:
+        raise AddressTaken
+    db.session.rollback()  # gives the connection back: hashing takes its time
+    user = User(
+        email=email,
+        email_key=key,
+        first_name=first_name,
+        last_name=last_name,
+        password_hash=passwords.hash_password(password),
+    )
+    db.session.add(user)
+    try:
+        db.session.commit()
+    except IntegrityError:
+        db.session.rollback()
+        raise AddressTaken from None
+    return user
+
+
+def get(user_id: int) -> User:
+    """The account. Raises NotSignedIn if it was deleted a moment ago."""
+    user = db.session.get(User, user_id)
+    if user is None:
+        raise auth.NotSignedIn
+    return user
+
+
+def change_names(user_id: int, names: dict[str, Any]) -> User:
+    """The account with other names. Raises NotSignedIn if it was deleted a moment ago."""
+    user = get(user_id)
+    for name, value in names.items():
+        setattr(user, name, value)
+    db.session.commit()
+    return user
+
+
+def change_password(user_id: int, current_password: str, new_password: str) -> None:
+    """Give the account another password and end its sign-ins.
+
+    Raises WrongPassword, ValidationError of a weak password, TooManyAtOnce, NotSignedIn.
+    """
+    user = get(user_id)
+    current_hash = user.password_hash
+    hints = (user.email, user.first_name, user.last_name)
+    db.session.rollback()  # gives the connection back: hashing takes its time
+    _require_strength("new_password", new_password, *hints)
+    if not passwords.is_password(current_password, current_hash):
+        raise WrongPassword
+    new_hash = passwords.hash_password(new_password)
+    changed = db.session.execute(
+        update(User)
+        .where(User.id == user_id, User.password_hash == current_hash)
+        .values(password_hash=new_hash)
+    )
+    if not changed.rowcount:  # somebody changed it, or deleted the account, in the meantime
+        db.session.rollback()
+        raise WrongPassword
+    auth.end_all(user_id)
+    db.session.commit()
+
+
+def remove(user_id: int) -> None:
+    """Delete the account, its ratings and its sign-ins; the tallies follow."""
+    db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
+    tallies.uncount_user(user_id)
+    auth.end_all(user_id)
+    db.session.execute(delete(User).where(User.id == user_id))
+    db.session.commit()
+
+
+def _require_strength(member: str, password: str, email: str, *names: str) -> None:
+    weakness = passwords.weakness(password, [email, *email.split("@"), *names])
+    if weakness is not None:
+        raise ValidationError({member: [weakness]})

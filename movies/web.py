@@ -1,0 +1,95 @@
+"""How this application does HTTP: its JSON, its paths, its headers."""
+
+import math
+import time
+from typing import Any
+
+import orjson
+from flask import Flask, Response, current_app, request
+from flask.json.provider import DefaultJSONProvider
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import IntegerConverter
+
+from movies.extensions import limiter
+from movies.logs import begin_request, request_id
+
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# Swagger UI and ReDoc style elements inline, and ReDoc searches in a worker made from a blob.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+EXPOSED = ["Age", "Cache-Status", "Location", "Retry-After", "X-Request-ID"]
+
+
+class IdConverter(IntegerConverter):
+    """A positive integer of at most 64 bits, spelled in its one way; anything else is 404."""
+
+    regex = "[1-9][0-9]{0,18}"
+
+    def __init__(self, url_map: Any) -> None:
+        super().__init__(url_map, max=2**63 - 1)
+
+
+class OrjsonProvider(DefaultJSONProvider):
+    """Writes answers with orjson, for speed; all else as Flask does it."""
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """The JSON response of `flask.jsonify`."""
+        body = orjson.dumps(self._prepare_response_obj(args, kwargs))
+        return current_app.response_class(body, mimetype="application/json")
+
+
+def init_app(app: Flask) -> None:
+    """Set up JSON, routing, proxies, CORS and the headers of every response."""
+    app.json = OrjsonProvider(app)
+    app.url_map.converters["id"] = IdConverter
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.before_request(_begin)
+    app.after_request(_add_headers)
+    if app.config["CORS_ORIGINS"]:
+        CORS(
+            app,
+            resources={r"/api/v1/*": {"origins": list(app.config["CORS_ORIGINS"])}},
+            expose_headers=EXPOSED,
+        )
+    if proxies := app.config["TRUSTED_PROXIES"]:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+        )
+
+
+def _begin() -> None:
+    begin_request(request.headers.get("X-Request-ID"))
+
+
+def _add_headers(response: Response) -> Response:
+    headers = response.headers
+    if response.status_code == 204:
+        del headers["Content-Type"]
+    headers["X-Request-ID"] = request_id.get() or ""
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    is_page = response.mimetype == "text/html"
+    headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
+    headers.setdefault("Cache-Control", "no-store")
+    if current_app.config["HSTS"]:
+        headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+    if response.status_code == 429:
+        _add_limit(response)
+    return response
+
+
+def _add_limit(response: Response) -> None:
+    """Say which limit was met and when it ends, in seconds."""
+    limit = limiter.current_limit
+    if limit is None or "Retry-After" in response.headers:
+        return
+    seconds = str(max(1, math.ceil(limit.reset_at - time.time())))
+    response.headers["Retry-After"] = seconds
+    response.headers["RateLimit-Limit"] = str(limit.limit.amount)
+    response.headers["RateLimit-Remaining"] = str(limit.remaining)
+    response.headers["RateLimit-Reset"] = seconds

@@ -1,0 +1,206 @@
+"""Fixtures of all tests: the application on either database, its client, its commands, an account.
+
+PostgreSQL and Redis are used where they are reachable. Where they aren't, the tests that need them
+are skipped by name, unless `CI` is set: then they fail.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+os.environ["MOVIES_CONFIG"] = "testing"
+
+import psycopg
+import pytest
+import redis as redis_py
+from argon2 import PasswordHasher
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+from flask_migrate import upgrade
+from sqlalchemy import make_url, text
+
+from movies import create_app
+from movies.extensions import db
+from movies.users import passwords
+
+POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/test")
+REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+PASSWORD = "lovelace-and-babbage"
+
+passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+def unavailable(service: str, error: Exception) -> NoReturn:
+    """Skip for want of a service; fail where every service has to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{service} is not reachable: {error}")
+    pytest.skip(f"{service} is not reachable")
+
+
+@pytest.fixture(scope="session")
+def settings() -> dict[str, Any]:
+    """Settings that no environment and no `.env` of whoever runs the tests can change."""
+    return {
+        "DATABASE_URL": "",
+        "REDIS_URL": "",
+        "NOVEMBER7_URL": "",
+        "NOVEMBER7_TTL": 3600,
+        "NOVEMBER7_STALE": 604800,
+        "NOVEMBER7_DEADLINE": 2.0,
+        "NOVEMBER7_CONCURRENCY": 8,
+        "JWT_SECRET_KEY": "a secret of the tests that is long enough",
+        "JWT_SECRET_KEY_PREVIOUS": "",
+        "JWT_ACCESS_TOKEN_EXPIRES": 900,
+        "JWT_REFRESH_TOKEN_EXPIRES": 2592000,
+        "TRUSTED_PROXIES": 0,
+        "RATELIMIT_ENABLED": False,
+        "CORS_ORIGINS": (),
+    }
+
+
+def migrated(settings: dict[str, Any], url: str, directory: Path) -> None:
+    """Bring the database at `url` to the newest revision."""
+    app = create_app("testing", {**settings, "DATABASE_URL": url, "INSTANCE_DIR": directory})
+    with app.app_context():
+        upgrade()
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file, to be copied."""
+    directory = tmp_path_factory.mktemp("sqlite")
+    migrated(settings, f"sqlite:///{directory / 'template.sqlite3'}", directory)
+    return directory / "template.sqlite3"
+
+
+@pytest.fixture(scope="session")
+def postgresql(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database of this test run's own."""
+    name = f"movies_test_{os.getpid()}"
+    try:
+        server = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        unavailable("PostgreSQL", error)
+    with server:
+        server.execute(f'CREATE DATABASE "{name}"')
+        url = make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+        migrated(settings, url, tmp_path_factory.mktemp("postgresql"))
+        yield url
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty, migrated database: the test runs once on each."""
+    if request.param == "sqlite":
+        path = tmp_path / "movies.sqlite3"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgresql")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("TRUNCATE users, sign_ins, movies, ratings RESTART IDENTITY CASCADE")
+    return url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """The URL of a Redis that tests may use."""
+    try:
+        redis_py.Redis.from_url(REDIS, socket_connect_timeout=1).ping()
+    except redis_py.RedisError as error:
+        unavailable("Redis", error)
+    return REDIS
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_py.Redis]:
+    """A client of an empty Redis."""
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+@pytest.fixture
+def make_app(
+    settings: dict[str, Any], database_url: str, tmp_path: Path
+) -> Iterator[Callable[..., Flask]]:
+    """Makes applications on one database, with settings by keyword."""
+    made = []
+
+    def make(**overrides: Any) -> Flask:
+        own = {"DATABASE_URL": database_url, "INSTANCE_DIR": tmp_path}
+        made.append(create_app("testing", {**settings, **own, **overrides}))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.extensions["november7"].close()
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    """The application with its embedded defaults, on either database."""
+    return make_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Sends requests to the application."""
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app: Flask) -> FlaskCliRunner:
+    """Runs its commands."""
+    return app.test_cli_runner()
+
+
+class Accounts:
+    """Registers accounts and signs them in."""
+
+    def __init__(self, client: FlaskClient) -> None:
+        self._client = client
+        self._numbers = count(1)
+
+    def register(self, email: str | None = None, password: str = PASSWORD) -> dict[str, Any]:
+        """A new account as the API describes it."""
+        email = email or f"user{next(self._numbers)}@example.com"
+        answer = self._client.post(
+            "/api/v1/users/register/", json={"email": email, "password": password}
+        )
+        assert answer.status_code == 201, answer.text
+        account: dict[str, Any] = answer.get_json()
+        return account
+
+    def sign_in(self, email: str, password: str = PASSWORD) -> dict[str, str]:
+        """The `access` and `refresh` tokens of a new sign-in."""
+        answer = self._client.post(
+            "/api/v1/auth/token/", json={"email": email, "password": password}
+        )
+        assert answer.status_code == 200, answer.text
+        tokens: dict[str, str] = answer.get_json()
+        return tokens
+
+    def headers(self, email: str | None = None) -> dict[str, str]:
+        """The request headers of a new account that is signed in."""
+        account = self.register(email)
+        return {"Authorization": f"Bearer {self.sign_in(account['email'])['access']}"}
+
+
+@pytest.fixture
+def auth(client: FlaskClient) -> Accounts:
+    """Registers accounts and signs them in."""
+    return Accounts(client)
+
+
+def rows(app: Flask, statement: str) -> list[Any]:
+    """What a SQL statement finds in the application's database."""
+    with app.app_context():
+        return list(db.session.execute(text(statement)).all())

@@ -1,0 +1,211 @@
+"""The container files and the workflow: what they name exists, what they promise holds."""
+
+import json
+import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+STANDARD = re.compile(r"HOME|PATH|(PYTHON|POSTGRES_)\w+")
+MAKE = re.compile(r"\bmake ([\w-]+)")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def load(name: str) -> dict[str, Any]:
+    document = yaml.safe_load(read(name))
+    assert isinstance(document, dict)
+    return document
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = load("compose.yaml")["services"]
+    return found
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as (instruction, arguments), comments gone and continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", read("Dockerfile"), flags=re.MULTILINE)
+    lines = [line for line in text.replace("\\\n", "").splitlines() if line.strip()]
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def runtime(name: str) -> list[str]:
+    """The arguments of every such instruction in the last stage of the Dockerfile."""
+    every = instructions()
+    last = max(at for at, (word, _) in enumerate(every) if word == "FROM")
+    return [rest for word, rest in every[last:] if word == name]
+
+
+def environment() -> dict[str, str]:
+    """What the Dockerfile sets for the running API."""
+    return dict(item.split("=", 1) for line in runtime("ENV") for item in line.split())
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = load(".github/workflows/ci.yml")["jobs"]
+    return found
+
+
+def requirements() -> set[str]:
+    return set(re.findall(r"^([\w-]+)(?:\[\w+\])?==", read("requirements.txt"), re.MULTILINE))
+
+
+def test_what_the_image_copies_exists_and_reaches_the_build() -> None:
+    """Every file that the Dockerfile copies is in the checkout and let in by .dockerignore."""
+    let_in = read(".dockerignore").splitlines()
+    copied = [
+        source
+        for word, rest in instructions()
+        if word == "COPY" and not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    ]
+    assert "wsgi.py" in copied
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert "*" in let_in
+    assert [name for name in copied if f"!{name}" not in let_in] == []
+
+
+def test_the_image_serves_and_never_migrates_at_boot() -> None:
+    """The container's one process is gunicorn on wsgi:app, also in the stack."""
+    assert [json.loads(command) for command in runtime("CMD")] == [["gunicorn", "wsgi:app"]]
+    assert runtime("ENTRYPOINT") == []
+    assert {"command", "entrypoint"}.isdisjoint(services()["api"])
+    assert "gunicorn" in requirements()
+    assert "app = " in read("wsgi.py")
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    """The user is a number, as orchestrators demand that check it, and not root's."""
+    *_, user = runtime("USER")
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+def test_state_has_a_place_that_the_user_can_write_to() -> None:
+    """INSTANCE_DIR is a volume in the image and the user's own on the stack's read-only root."""
+    place = environment()["INSTANCE_DIR"]
+    *_, user = runtime("USER")
+    uid, gid = user.split(":")
+    assert runtime("VOLUME") == [place]
+    assert any(f"-o {uid} -g {gid} {place}" in command for command in runtime("RUN"))
+    for name in ("api", "migrate"):
+        assert services()[name]["read_only"] is True
+        assert f"{place}:uid={uid},gid={gid},mode=0700" in services()[name]["tmpfs"]
+
+
+def test_base_images_are_pinned_to_a_version() -> None:
+    """Every image that isn't built here carries a tag that starts with a version."""
+    built = {service["image"] for service in services().values() if "build" in service}
+    images = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    images += [service["image"] for service in services().values()]
+    images += [
+        service["image"] for job in jobs().values() for service in job.get("services", {}).values()
+    ]
+    assert [
+        image for image in images if image not in built and not re.search(r":\d[\w.-]*$", image)
+    ] == []
+
+
+def test_every_variable_is_a_setting() -> None:
+    """What the image and the stack set is read by config.py or gunicorn.conf.py, or standard."""
+    known = set(re.findall(r"\"([A-Z][A-Z0-9_]+)\"", read("config.py") + read("gunicorn.conf.py")))
+    names = set(environment())
+    for service in services().values():
+        names |= set(service.get("environment", {}))
+    assert sorted(name for name in names - known if not STANDARD.fullmatch(name)) == []
+
+
+def test_the_stack_migrates_before_it_serves() -> None:
+    """The API waits for a one-shot migration, which waits for the database."""
+    migrate = services()["migrate"]
+    waits = services()["api"]["depends_on"]
+    assert migrate["command"] == ["flask", "--app", "wsgi", "db", "upgrade"]
+    assert migrate["image"] == services()["api"]["image"]
+    assert migrate["restart"] == "no"
+    assert migrate["depends_on"]["postgres"]["condition"] == "service_healthy"
+    assert waits["migrate"]["condition"] == "service_completed_successfully"
+    assert "flask-migrate" in requirements()
+    assert (ROOT / "migrations" / "env.py").exists()
+
+
+def test_only_the_api_can_be_reached_and_only_from_this_machine() -> None:
+    """No other service publishes a port, and a proxy that is believed can't be gone around."""
+    published = {
+        name: service["ports"] for name, service in services().items() if "ports" in service
+    }
+    assert set(published) == {"api"}
+    assert all(port.startswith("127.0.0.1:") for port in published["api"])
+    assert all("network_mode" not in service for service in services().values())
+
+
+@pytest.mark.parametrize("name", ["JWT_SECRET_KEY", "POSTGRES_PASSWORD"])
+def test_the_stack_has_no_default_secret(name: str) -> None:
+    """Compose refuses to start without the secrets."""
+    uses = re.findall(rf"\$\{{{name}\b[^}}]*\}}", read("compose.yaml"))
+    assert uses
+    assert all(use.startswith(f"${{{name}:?") for use in uses)
+
+
+def test_redis_keeps_nothing_and_stays_within_its_memory() -> None:
+    """Redis saves nothing to disk and, when full, drops what was least recently used."""
+    command = " ".join(services()["redis"]["command"])
+    for option in ("--save  ", "--appendonly no", "--maxmemory ", "--maxmemory-policy allkeys-lru"):
+        assert option in command
+
+
+def test_the_workflow_calls_targets_that_exist() -> None:
+    """Every `make` target in the workflow is one of the Makefile's."""
+    steps = [step.get("run", "") for job in jobs().values() for step in job["steps"]]
+    targets = {target for command in steps for target in MAKE.findall(command)}
+    assert targets >= {"lint", "test"}
+    rules = re.findall(r"^([a-z][\w -]*):(?!=)", read("Makefile"), re.MULTILINE)
+    assert targets <= {name for rule in rules for name in rule.split()}
+
+
+def test_the_image_s_python_is_one_that_is_tested() -> None:
+    """The Python in the image is in the workflow's matrix, and both stages have the same."""
+    images = {rest.split()[0] for word, rest in instructions() if word == "FROM"}
+    assert len(images) == 1
+    version = re.search(r"^python:(\d+\.\d+)", images.pop())
+    assert version
+    assert version[1] in jobs()["test"]["strategy"]["matrix"]["python"]
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_health_check_tells_alive_from_ailing(status: int, healthy: bool) -> None:
+    """The image's probe asks /health/live on PORT, past any proxy, and fails when that fails."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    (check,) = runtime("HEALTHCHECK")
+    command = json.loads(check[check.index("[") :])
+    assert command[0] == "python"
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        variables = {"PORT": str(server.server_port), "http_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run(
+            [sys.executable, *command[1:]],
+            check=False,
+            env=variables,
+            capture_output=True,
+            timeout=30,
+        )
+    assert asked == ["/health/live"]
+    assert (done.returncode == 0) is healthy
