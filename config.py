@@ -40,7 +40,7 @@ class Config:
 
     TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0))
     RATELIMIT_ENABLED = env.bool("RATELIMIT_ENABLED", True)
-    CORS_ORIGINS = tuple(env.list("CORS_ORIGINS", []))
+    CORS_ORIGINS: list[str] = env.list("CORS_ORIGINS", [])
     HSTS = False
     REQUIRE_SECRETS = False
 

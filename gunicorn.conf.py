@@ -4,8 +4,6 @@ import os
 import shutil
 from typing import Any
 
-from prometheus_client import multiprocess
-
 from config import Config
 
 port = int(os.environ.get("PORT") or 8000)
@@ -13,8 +11,8 @@ bind = f"0.0.0.0:{port}"
 workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
 
 # Threads are cheap while they wait, and made only when needed. There are more of them than callers
-# who may wait for November 7 at once (movies/november7/flights.py), so that those can't keep sign-in,
-# ratings and warm searches from being answered.
+# who may wait for November 7 at once (MAX_WAITERS in movies/november7/flights.py), so those can't
+# keep sign-in, ratings and warm searches from being answered.
 worker_class = "gthread"
 threads = 256
 worker_connections = 2000
@@ -22,7 +20,6 @@ worker_connections = 2000
 timeout = 60
 graceful_timeout = 30
 keepalive = 5
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 control_socket_disable = True
 
 # Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.
@@ -43,4 +40,6 @@ def on_starting(_server: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Forget the gauges of a worker that is gone."""
-    multiprocess.mark_process_dead(worker.pid)
+    from prometheus_client import multiprocess  # noqa: PLC0415  once its directory is set
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -3,9 +3,12 @@
 from alembic import context
 from flask import current_app
 
+from movies.extensions import no_hurry
+
 db = current_app.extensions["migrate"].db
 options = {
     "target_metadata": db.metadata,
+    "transactional_ddl": True,
     **current_app.extensions["migrate"].configure_args,
 }
 
@@ -19,4 +22,7 @@ else:
     with db.engine.connect() as connection:
         context.configure(connection=connection, **options)
         with context.begin_transaction():
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver begins none before DDL
+            no_hurry(connection)
             context.run_migrations()

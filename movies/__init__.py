@@ -33,7 +33,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     keys.init_app(jwt)
     limiter.init_app(app)
     api.init_app(app, spec_kwargs=openapi.DOCUMENT)
-    openapi.describe_converters(api)
+    openapi.describe(api)
     for blueprint in (auth_bp, users_bp, movies_bp):
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.bp)

@@ -6,6 +6,7 @@ and JSON, shape; then comes the view.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import wraps
@@ -14,10 +15,10 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 import flask_smorest
-from flask import Request
+from flask import Request, current_app, request
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from movies.auth import access
 from movies.extensions import limiter
@@ -45,9 +46,11 @@ class Parser(FlaskParser):
         """The body, an object. Raises 413, 415, 400, or ValidationError."""
         if req.mimetype != "application/json":
             raise UnsupportedMediaType("Send application/json.")
+        data = req.get_data()
+        req.stream.read(1)  # raises where a body of no declared length goes on past the limit
         try:
             body = json.loads(
-                req.get_data().decode("utf-8"),
+                data.decode("utf-8"),
                 object_pairs_hook=_once_each,
                 parse_constant=_no_constant,
             )
@@ -82,18 +85,25 @@ class Parser(FlaskParser):
         error_headers: Mapping[str, str] | None,
     ) -> NoReturn:
         """Raise the error with its messages keyed by member, not by where the member was."""
-        (messages,) = error.normalized_messages().values()
+        (messages,) = error.normalized_messages().values()  # type: ignore[no-untyped-call]
+        if isinstance(messages, dict):
+            messages = {_printable(name): about for name, about in messages.items()}
         raise ValidationError(messages) from None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
+        times = Counter(name for name, _ in pairs)
         raise ValidationError(
-            {name: ["Given more than once."] for name in members if names.count(name) > 1}
+            {name: ["Given more than once."] for name in members if times[name] > 1}
         )
     return members
+
+
+def _printable(name: str) -> str:
+    """The name of a member as UTF-8 can hold it: a client may name one with lone surrogates."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -121,7 +131,7 @@ WITH_BODY: Problems = {
 }
 
 
-api_limit = limiter.shared_limit("1200 per minute", scope="api", key_func=access.who)
+api_limit: Limit = limiter.shared_limit("1200 per minute", scope="api", key_func=access.who)
 
 
 class Blueprint(flask_smorest.Blueprint):
@@ -130,7 +140,8 @@ class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = Parser()
 
     def arguments(self, schema: Any, *, location: str = "json", **kwargs: Any) -> Any:
-        """As flask-smorest's, with the schema's example."""
+        """As flask-smorest's, with the schema's example, and one instance for all requests."""
+        schema = schema() if isinstance(schema, type) else schema
         if location == "json" and schema.example is not None:
             kwargs.setdefault("example", schema.example)
         return super().arguments(schema, location=location, **kwargs)
@@ -141,7 +152,7 @@ class Blueprint(flask_smorest.Blueprint):
             kwargs.setdefault("example", schema.example)
         return super().response(status_code, schema, **kwargs)
 
-    def route(  # type: ignore[override]
+    def route(
         self,
         rule: str,
         *,
@@ -157,7 +168,7 @@ class Blueprint(flask_smorest.Blueprint):
 
         def declare(view: Callable[..., Any]) -> Callable[..., Any]:
             has_body = "requestBody" in _locations(view)
-            all_problems = {
+            all_problems: dict[int, str] = {
                 **ALWAYS,
                 **(WITH_TOKEN if access is Access.USER else {}),
                 **(WITH_BODY if has_body else {}),
@@ -168,8 +179,11 @@ class Blueprint(flask_smorest.Blueprint):
                 endpoint = self.arguments(NoParameters, location="query", as_kwargs=True)(endpoint)
             for status, description in sorted(all_problems.items()):
                 endpoint = self._may_answer(status, description)(endpoint)
-            security = [{"bearer": []}] if access is Access.USER else []
+            security: list[dict[str, list[str]]] = []
+            if access is Access.USER:
+                security = [{"bearer": []}]
             endpoint = self.doc(operationId=view.__name__, security=security)(endpoint)
+            endpoint = _bounded(endpoint)
             for limit in (api_limit, *limits):
                 endpoint = limit(endpoint)
             if access is Access.USER:
@@ -202,6 +216,18 @@ def _locations(view: Callable[..., Any]) -> set[str]:
     parameters = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
     names = {parameter["in"] for parameter in parameters}
     return {"requestBody" if name == "json" else name for name in names}
+
+
+def _bounded(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse a body that is declared too large, also where none is read."""
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if (request.content_length or 0) > current_app.config["MAX_CONTENT_LENGTH"]:
+            raise RequestEntityTooLarge
+        return view(*args, **kwargs)
+
+    return wrapper
 
 
 def _signed_in(view: Callable[..., Any]) -> Callable[..., Any]:

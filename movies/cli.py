@@ -1,11 +1,20 @@
 """Commands, beside those of Flask and its extensions. Each calls a service."""
 
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import click
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import AppGroup
 from marshmallow import ValidationError
+from prometheus_client import CollectorRegistry, multiprocess
+from redis import RedisError
+from sqlalchemy.exc import DBAPIError
 
 from movies.auth import service as auth
+from movies.extensions import db, no_hurry
 from movies.movies import tallies
 from movies.movies.registry import november7, remember
 from movies.november7 import upkeep
@@ -13,10 +22,24 @@ from movies.november7.errors import Unavailable
 from movies.users import service as users
 from movies.users.schemas import RegistrationSchema
 
-cache = AppGroup("cache", help="The cache of November 7's pages.")
-tokens = AppGroup("tokens", help="Sign-ins and their tokens.")
-accounts = AppGroup("users", help="Accounts.")
-ratings = AppGroup("ratings", help="The tallies of the votes.")
+
+class Group(AppGroup):
+    """Commands that fail with a message where a store fails, not with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises ClickException."""
+        try:
+            return super().invoke(ctx)
+        except DBAPIError as error:
+            raise click.ClickException(f"The database failed: {error.orig}") from None
+        except (RedisError, sqlite3.Error) as error:
+            raise click.ClickException(f"The provider cache failed: {error}") from None
+
+
+cache = Group("cache", help="The cache of November 7's pages.")
+tokens = Group("tokens", help="Sign-ins and their tokens.")
+accounts = Group("users", help="Accounts.")
+ratings = Group("ratings", help="The tallies of the votes.")
 
 
 def init_app(app: Flask) -> None:
@@ -33,16 +56,17 @@ def cache_stats() -> None:
         click.echo(f"{name:<9} {value}")
 
 
-def _hits() -> dict[str, float]:
+def _hits() -> Counter[str]:
     """How many look-ups had each result, in all workers since the server started."""
-    from movies.pages import registry
-
-    return {
-        sample.labels["result"]: sample.value
-        for metric in registry().collect()
-        for sample in metric.samples
-        if sample.name == "november7_cache_total"
-    }
+    hits: Counter[str] = Counter()
+    for directory in Path(current_app.config["INSTANCE_DIR"], "metrics").glob("*"):
+        workers = CollectorRegistry()
+        multiprocess.MultiProcessCollector(workers, str(directory))  # type: ignore[no-untyped-call]
+        for metric in workers.collect():
+            for sample in metric.samples:
+                if sample.name == "november7_cache_total":
+                    hits[sample.labels["result"]] += int(sample.value)
+    return hits
 
 
 @cache.command("clear")
@@ -85,7 +109,9 @@ def users_create(**account: str) -> None:
     try:
         user = users.register(**RegistrationSchema().load(account))
     except ValidationError as error:
-        raise click.ClickException(str(error)) from None
+        faults = error.normalized_messages()  # type: ignore[no-untyped-call]
+        lines = [f"{member}: {' '.join(texts)}" for member, texts in faults.items()]
+        raise click.ClickException("\n".join(lines)) from None
     except users.AddressTaken:
         raise click.ClickException("There is an account with this address.") from None
     click.echo(f"account {user.id} created")
@@ -94,6 +120,7 @@ def users_create(**account: str) -> None:
 @ratings.command("check")
 def ratings_check() -> None:
     """Say whether every tally is the count of its ratings; exit with 1 where not."""
+    no_hurry(db.session.connection())
     if wrong := tallies.disagreements():
         raise click.ClickException(
             f"{wrong} movies have a wrong tally; see `flask ratings rebuild`"

@@ -4,7 +4,7 @@ What the database or the provider said never gets into a body.
 """
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, Response, current_app
 from marshmallow import ValidationError
@@ -47,7 +47,6 @@ OURS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
 }
 
 DETAILS = {
-    400: "The body is not JSON.",
     404: "There is nothing at this address.",
     405: "This address does not know this method.",
     413: "The body is larger than 1 MiB.",
@@ -68,7 +67,7 @@ def problem(
         "detail": detail,
         **members,
     }
-    response = current_app.json.response(body)
+    response = cast(Response, current_app.json.response(body))
     response.status_code = status
     response.content_type = "application/problem+json"
     response.headers.update(headers or {})
@@ -92,7 +91,8 @@ def _ours(error: Exception) -> Response:
 
 
 def _invalid(error: ValidationError) -> Response:
-    return problem(422, "The request is not valid.", errors=error.normalized_messages())
+    errors = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return problem(422, "The request is not valid.", errors=errors)
 
 
 def _unavailable(error: Unavailable) -> Response:

@@ -2,7 +2,10 @@
 
 import math
 import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from flask_jwt_extended import JWTManager
@@ -11,10 +14,24 @@ from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
 from flask_smorest import Api
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import BigInteger, DateTime, Dialect, Engine, Integer, MetaData, event
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Executable,
+    Integer,
+    MetaData,
+    Row,
+    event,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
+
+SQLITE_PATIENCE = 15  # seconds that SQLite waits for another writer
 
 
 class Base(DeclarativeBase):
@@ -66,6 +83,43 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.create_function("sqrt", 1, math.sqrt, deterministic=True)
+
+
+def read(statement: Executable, **parameters: Any) -> Sequence[Row[*tuple[Any, ...]]]:
+    """All rows of a lone SELECT, on a connection that is given back at once.
+
+    Without a transaction around it, it is the only thing that the database is sent.
+    """
+    with _autocommit(db.engine).connect() as connection:
+        return connection.execute(statement, parameters).all()
+
+
+@lru_cache(maxsize=4)
+def _autocommit(engine: Engine) -> Engine:
+    """The same engine and pool, on which every statement stands alone."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def no_hurry(connection: Connection) -> None:
+    """Let this transaction's statements take their time: for migrations and upkeep."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
+@contextmanager
+def waiting_at_most(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """Have the block's statements fail that wait longer for a lock; None leaves it as it is."""
+    if seconds is None:
+        yield
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {seconds * 1000:.0f}")
+        yield
+    else:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {SQLITE_PATIENCE * 1000}")
 
 
 def upsert(table: Any) -> Any:

@@ -28,9 +28,10 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def describe_converters(api: Api) -> None:
-    """Say what the ids in paths look like."""
+def describe(api: Api) -> None:
+    """Say what the ids in paths look like, and nothing of errors that endpoints don't declare."""
+    api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.register_converter(
         IdConverter,
-        lambda _: {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
+        lambda _: {"type": "integer", "format": "int64", "minimum": 1, "maximum": 10**18 - 1},
     )

@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, fields, pre_load, validate
 
 MAX_PAGE_SIZE = 100
+NO_NUL = r"^[^\u0000]*$"  # for the documentation, which has no way to exclude lone surrogates
 
 
 class BaseSchema(Schema):
@@ -46,8 +47,10 @@ class Text(fields.String):
 
     default_error_messages = {"unstorable": "Must not contain NUL or lone surrogates."}
 
-    def __init__(self, *, trim: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, *, trim: bool = False, metadata: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(metadata={"pattern": NO_NUL, **(metadata or {})}, **kwargs)
         self.trim = trim
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -62,18 +65,16 @@ class MovieId(fields.UUID):
 
     _USUAL = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Any, **kwargs: Any
-    ) -> uuid.UUID | None:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> uuid.UUID:
         if not isinstance(value, str) or not self._USUAL.fullmatch(value):
             raise self.make_error("invalid_uuid")
         return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Count(fields.Integer):
-    """A whole number in a query string, in ASCII digits. One too large to matter is cut to 10^18."""
+    """A whole number in a query string, in ASCII digits; a huge one is cut to 10^18."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int | None:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not re.fullmatch(r"-?[0-9]+", value, re.ASCII):
             raise self.make_error("invalid", input=value)
         if len(value.lstrip("-0")) > 18:

@@ -8,6 +8,8 @@ from pathlib import Path
 from flask import Flask
 from sqlalchemy import URL, make_url
 
+from movies.extensions import SQLITE_PATIENCE
+
 SECRET_BYTES = 32
 POOL = {"pool_size": 10, "max_overflow": 10, "pool_timeout": 10, "pool_pre_ping": True}
 # Seconds to connect, milliseconds for a statement, for a lock, and for a peer that went silent.
@@ -17,7 +19,7 @@ POSTGRESQL = {
     "tcp_user_timeout": 10000,
 }
 REDIS_TIMEOUTS = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
-SQLITE = {"timeout": 15}  # seconds to wait for another writer
+SQLITE = {"timeout": SQLITE_PATIENCE}
 
 
 def named(name: str, configs: Mapping[str, type]) -> type:
@@ -39,7 +41,8 @@ def complete(app: Flask) -> None:
     is_sqlite = url.get_backend_name() == "sqlite"
     config["SQLALCHEMY_DATABASE_URI"] = url
     config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        **POOL,
+        **(POOL if url.database else {}),  # SQLite in memory has one connection and no pool
+        "hide_parameters": True,  # no address or hash in a log when a statement fails
         "connect_args": SQLITE if is_sqlite else POSTGRESQL,
     }
     config.update(

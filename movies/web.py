@@ -2,7 +2,8 @@
 
 import math
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Response, current_app, request
@@ -13,6 +14,9 @@ from werkzeug.routing import IntegerConverter
 
 from movies.extensions import limiter
 from movies.logs import begin_request, request_id
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 # Swagger UI and ReDoc style elements inline, and ReDoc searches in a worker made from a blob.
@@ -25,12 +29,9 @@ EXPOSED = ["Age", "Cache-Status", "Location", "Retry-After", "X-Request-ID"]
 
 
 class IdConverter(IntegerConverter):
-    """A positive integer of at most 64 bits, spelled in its one way; anything else is 404."""
+    """A positive integer of at most 18 digits, spelled in its one way; anything else is 404."""
 
-    regex = "[1-9][0-9]{0,18}"
-
-    def __init__(self, url_map: Any) -> None:
-        super().__init__(url_map, max=2**63 - 1)
+    regex = "[1-9][0-9]{0,17}"
 
 
 class OrjsonProvider(DefaultJSONProvider):
@@ -42,18 +43,37 @@ class OrjsonProvider(DefaultJSONProvider):
         return current_app.response_class(body, mimetype="application/json")
 
 
+class _WithSlash:
+    """Ends every path in a slash before it is routed.
+
+    Without, werkzeug answers a wrong method on `/x`, where the rule is `/x/`, by 404 and not 405.
+    """
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if not path.endswith("/"):
+            environ["PATH_INFO"] = f"{path}/"
+        return self._app(environ, start_response)
+
+
 def init_app(app: Flask) -> None:
     """Set up JSON, routing, proxies, CORS and the headers of every response."""
     app.json = OrjsonProvider(app)
     app.url_map.converters["id"] = IdConverter
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    app.wsgi_app = _WithSlash(app.wsgi_app)  # type: ignore[method-assign]
     app.before_request(_begin)
     app.after_request(_add_headers)
     if app.config["CORS_ORIGINS"]:
         CORS(
             app,
-            resources={r"/api/v1/*": {"origins": list(app.config["CORS_ORIGINS"])}},
+            resources={r"/api/v1/*": {"origins": app.config["CORS_ORIGINS"]}},
             expose_headers=EXPOSED,
         )
     if proxies := app.config["TRUSTED_PROXIES"]:

@@ -20,10 +20,11 @@ from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from movies import create_app
 from movies.extensions import db
+from movies.november7.sample.server import StandIn
 from movies.users import passwords
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/test")
@@ -148,6 +149,22 @@ def make_app(
 def app(make_app: Callable[..., Flask]) -> Flask:
     """The application with its embedded defaults, on either database."""
     return make_app()
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    """November 7's stand-in, with its sample catalogue, over a real socket."""
+    with StandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def statements(app: Flask) -> list[str]:
+    """The SQL statements that the application has run; clear it to count from there."""
+    run: list[str] = []
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: run.append(args[2]))
+    return run
 
 
 @pytest.fixture

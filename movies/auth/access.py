@@ -4,7 +4,7 @@ from typing import cast
 
 from flask import g, request
 
-from movies.auth.service import Identity, NotSignedIn, identify
+from movies.auth.service import Identity, NotSignedIn, identify_caller
 
 
 def require_user() -> None:
@@ -12,7 +12,7 @@ def require_user() -> None:
     credentials = request.authorization
     if credentials is None or credentials.type != "bearer" or not credentials.token:
         raise NotSignedIn
-    g.caller = identify(credentials.token, "access")
+    g.caller = identify_caller(credentials.token)
 
 
 def caller_id() -> int:

@@ -10,7 +10,7 @@ from movies.extensions import UtcDateTime, db
 
 
 class SignIn(db.Model):
-    """One signing in: its refresh token, and every access token made with it, live while it is here.
+    """One signing in: while it is here its refresh token, and what was made with it, is live.
 
     Tokens carry `id` as their claim `sid`. `expires_at` is that of the refresh token.
     """

@@ -80,7 +80,7 @@ def verify(tokens: dict[str, str]) -> Any:
 
     An access or a refresh token; which of them it is, and so what it is fit for, is not said.
     """
-    service.identify(tokens["token"], "access", "refresh", at_once=True)
+    service.identify(tokens["token"], "access", "refresh")
     return {}
 
 

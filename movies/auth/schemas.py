@@ -6,7 +6,7 @@ from movies.schemas import BaseSchema, Text
 from movies.users.passwords import MAX_LENGTH
 
 TOKEN_LENGTH = validate.Length(max=4096)
-EXAMPLE_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"
+A_JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"
 
 
 class CredentialsSchema(BaseSchema):
@@ -26,7 +26,7 @@ class TokenPairSchema(BaseSchema):
         required=True, metadata={"description": "For new access tokens, and for signing out"}
     )
 
-    example = {"access": EXAMPLE_TOKEN, "refresh": EXAMPLE_TOKEN}
+    example = {"access": A_JWT, "refresh": A_JWT}
 
 
 class RefreshTokenSchema(BaseSchema):
@@ -34,7 +34,7 @@ class RefreshTokenSchema(BaseSchema):
 
     refresh = Text(required=True, validate=TOKEN_LENGTH)
 
-    example = {"refresh": EXAMPLE_TOKEN}
+    example = {"refresh": A_JWT}
 
 
 class AccessTokenSchema(BaseSchema):
@@ -42,7 +42,7 @@ class AccessTokenSchema(BaseSchema):
 
     access = fields.String(required=True)
 
-    example = {"access": EXAMPLE_TOKEN}
+    example = {"access": A_JWT}
 
 
 class TokenSchema(BaseSchema):
@@ -50,7 +50,7 @@ class TokenSchema(BaseSchema):
 
     token = Text(required=True, validate=TOKEN_LENGTH)
 
-    example = {"token": EXAMPLE_TOKEN}
+    example = {"token": A_JWT}
 
 
 class NothingSchema(BaseSchema):

@@ -5,11 +5,12 @@ while its signature and times are, and its sign-in is in the database. Refreshin
 look there each time; everything else believes what it saw for SEEN_FOR seconds.
 """
 
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from cachetools import TTLCache
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
@@ -19,7 +20,7 @@ from jwt import PyJWTError
 from sqlalchemy import Uuid, delete, insert, literal, select, update
 
 from movies.auth.models import SignIn
-from movies.extensions import UtcDateTime, db, now
+from movies.extensions import UtcDateTime, db, now, read
 from movies.users import passwords
 from movies.users.addresses import address_key
 from movies.users.models import User
@@ -27,7 +28,7 @@ from movies.users.models import User
 SEEN_FOR = 4.0  # seconds
 Kind = Literal["access", "refresh"]
 
-_seen: TTLCache[uuid.UUID, int] = TTLCache(maxsize=100_000, ttl=SEEN_FOR)
+_seen: TTLCache[str, "Identity"] = TTLCache(maxsize=10_000, ttl=SEEN_FOR)
 _seen_lock = Lock()
 
 
@@ -41,10 +42,14 @@ class BadCredentials(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a good token speaks for, and the sign-in that it comes from."""
+    """Whom a good token speaks for, the sign-in that it comes from, and when it expires.
+
+    `expires_at` in seconds since the epoch.
+    """
 
     user_id: int
     sign_in_id: uuid.UUID
+    expires_at: int
 
 
 def sign_in(email: str, password: str) -> dict[str, str]:
@@ -79,16 +84,18 @@ def _begin(user_id: int, password_hash: str) -> uuid.UUID:
     sees it fail. Raises BadCredentials.
     """
     sign_in_id = uuid.uuid4()
-    lifetime: timedelta = jwt_config.refresh_expires
-    begun = db.session.execute(
-        insert(SignIn).from_select(
+    expires_at = now() + cast(timedelta, jwt_config.refresh_expires)
+    begun = db.session.scalar(
+        insert(SignIn)
+        .from_select(
             ["id", "user_id", "expires_at"],
-            select(literal(sign_in_id, Uuid()), User.id, literal(now() + lifetime, UtcDateTime()))
+            select(literal(sign_in_id, Uuid()), User.id, literal(expires_at, UtcDateTime()))
             .where(User.id == user_id, User.password_hash == password_hash)
             .with_for_update(),
         )
+        .returning(SignIn.id)
     )
-    if not begun.rowcount:
+    if begun is None:
         db.session.rollback()
         raise BadCredentials
     return sign_in_id
@@ -96,60 +103,69 @@ def _begin(user_id: int, password_hash: str) -> uuid.UUID:
 
 def refresh(token: str) -> dict[str, str]:
     """A new `access` token of the same sign-in. Raises NotSignedIn."""
-    identity = identify(token, "refresh", at_once=True)
+    identity = identify(token, "refresh")
     claims = {"sid": str(identity.sign_in_id)}
     return {"access": create_access_token(str(identity.user_id), additional_claims=claims)}
 
 
 def sign_out(token: str) -> None:
     """End the sign-in that a refresh token belongs to. Raises NotSignedIn."""
-    identity = identify(token, "refresh", at_once=True)
+    identity = identify(token, "refresh")
     db.session.execute(delete(SignIn).where(SignIn.id == identity.sign_in_id))
     db.session.commit()
-    with _seen_lock:
-        _seen.pop(identity.sign_in_id, None)
+    _forget(identity.sign_in_id)
 
 
 def end_all(user_id: int) -> None:
     """End every sign-in of a user, in the caller's transaction."""
-    ended = db.session.scalars(
-        delete(SignIn).where(SignIn.user_id == user_id).returning(SignIn.id)
-    ).all()
-    with _seen_lock:
-        for sign_in_id in ended:
-            _seen.pop(sign_in_id, None)
+    _forget(
+        *db.session.scalars(delete(SignIn).where(SignIn.user_id == user_id).returning(SignIn.id))
+    )
 
 
 def purge() -> int:
     """Delete the sign-ins that have expired; how many those were."""
-    purged = db.session.execute(delete(SignIn).where(SignIn.expires_at <= now()))
+    expired = delete(SignIn).where(SignIn.expires_at <= now())
+    purged = db.session.scalars(expired.returning(SignIn.id)).all()
     db.session.commit()
-    return int(purged.rowcount)
+    return len(purged)
 
 
-def identify(token: str, *kinds: Kind, at_once: bool = False) -> Identity:
-    """Whom `token` speaks for, if it is one of `kinds`. Raises NotSignedIn.
+def identify(token: str, *kinds: Kind) -> Identity:
+    """Whom `token` speaks for, if it is one of `kinds` and live at this moment.
 
-    `at_once`: whether the database is asked even if it was a moment ago.
+    Raises NotSignedIn.
     """
     try:
         claims: dict[str, Any] = decode_token(token)
-        identity = Identity(int(claims["sub"]), uuid.UUID(claims["sid"]))
+        identity = Identity(int(claims["sub"]), uuid.UUID(claims["sid"]), int(claims["exp"]))
     except (PyJWTError, JWTExtendedException, KeyError, TypeError, ValueError, RecursionError):
         raise NotSignedIn from None
-    if claims["type"] not in kinds or not _is_live(identity, at_once=at_once):
+    if claims["type"] not in kinds:
+        raise NotSignedIn
+    live = read(select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
+    if [row.user_id for row in live] != [identity.user_id]:
         raise NotSignedIn
     return identity
 
 
-def _is_live(identity: Identity, *, at_once: bool) -> bool:
-    if not at_once and _seen.get(identity.sign_in_id) == identity.user_id:
-        return True
-    statement = select(SignIn.user_id).where(SignIn.id == identity.sign_in_id)
-    with db.engine.connect() as connection:  # given back before November 7 is waited for
-        user_id = connection.scalar(statement)
-    if user_id != identity.user_id:
-        return False
+def identify_caller(token: str) -> Identity:
+    """Whom an access token speaks for, as it was at most SEEN_FOR seconds ago.
+
+    Raises NotSignedIn.
+    """
+    identity = _seen.get(token)
+    if identity is None:
+        identity = identify(token, "access")
+        with _seen_lock:
+            _seen[token] = identity
+    elif identity.expires_at <= time.time():
+        raise NotSignedIn
+    return identity
+
+
+def _forget(*sign_in_ids: uuid.UUID) -> None:
+    """Have this process look again before it believes a token of these sign-ins."""
     with _seen_lock:
-        _seen[identity.sign_in_id] = identity.user_id
-    return True
+        for token in [token for token, seen in _seen.items() if seen.sign_in_id in sign_in_ids]:
+            del _seen[token]

@@ -9,13 +9,13 @@ from flask import current_app
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from movies.extensions import db, now, upsert
+from movies.extensions import db, now, upsert, waiting_at_most
 from movies.movies.models import Movie
 from movies.november7.client import Client
 
 log = logging.getLogger(__name__)
 
-BATCH = 200  # movies a statement: 8 values each, and old SQLites take 32,766 at most
+PATIENCE = 0.25  # seconds that a search may be held up by someone who changes the same movies
 
 
 class UnknownMovie(Exception):
@@ -27,26 +27,32 @@ def november7() -> Client:
     return cast(Client, current_app.extensions["november7"])
 
 
-def remember(movies: list[dict[str, Any]]) -> None:
-    """Record movies as November 7 described them just now. One statement a page, idempotent."""
+def remember(movies: list[dict[str, Any]], *, patience: float | None = None) -> None:
+    """Record movies as November 7 described them just now. One statement a page, idempotent.
+
+    `patience`: seconds to wait for others who change the same movies, if not as long as usual.
+    """
     seen = now()
     rows = {movie["id"]: _row(movie, seen) for movie in movies}
+    if not rows:
+        return
+    insert = upsert(Movie)
+    described = ("title", "description", "image_url", "rating", "last_seen")
+    news = {name: insert.excluded[name] for name in described}
+    news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
+    # With RETURNING, SQLAlchemy sends all rows in one statement, and compiles it once for all.
+    statement = insert.on_conflict_do_update(index_elements=[Movie.id], set_=news)
     ordered = [rows[movie_id] for movie_id in sorted(rows)]  # locks are taken in one order
-    for start in range(0, len(ordered), BATCH):
-        statement = upsert(Movie).values(ordered[start : start + BATCH])
-        described = ("title", "description", "image_url", "rating", "last_seen")
-        news = {name: statement.excluded[name] for name in described}
-        news["first_seen"] = func.coalesce(Movie.first_seen, statement.excluded.first_seen)
-        db.session.execute(statement.on_conflict_do_update(index_elements=[Movie.id], set_=news))
-        db.session.commit()
+    with db.engine.connect() as connection, waiting_at_most(connection, patience):
+        connection.execute(statement.returning(Movie.id), ordered)
+        connection.commit()
 
 
 def remember_quietly(movies: list[dict[str, Any]]) -> None:
     """As `remember`; a failure is logged, for it must not cost anyone a search."""
     try:
-        remember(movies)
+        remember(movies, patience=PATIENCE)
     except SQLAlchemyError as error:
-        db.session.rollback()
         log.warning("movies were not remembered", extra={"reason": type(error).__name__})
 
 
@@ -58,14 +64,13 @@ def require(movie_id: uuid.UUID) -> None:
     if is_known(movie_id):
         return
     db.session.rollback()  # gives the connection back while November 7 is waited for
-    client = november7()
-    if client.is_walked():
+    client, wanted = november7(), str(movie_id)
+    if client.is_absent(wanted):
         raise UnknownMovie
     for page in client.walk(deadline=client.deadline):
-        remember(page.movies)
-        if is_known(movie_id):
+        if any(movie["id"] == wanted for movie in page.movies):
+            remember(page.movies)
             return
-        db.session.rollback()
     raise UnknownMovie
 
 

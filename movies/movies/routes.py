@@ -129,7 +129,7 @@ def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
     return (vote, HTTPStatus.CREATED, _location(vote)) if is_new else vote
 
 
-@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER)
+@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER, problems={404: "This is no movie's id"})
 @bp.response(204)
 def clear_vote(movie_id: uuid.UUID) -> None:
     """Take back the vote on a movie

@@ -4,14 +4,27 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, select, update
+from sqlalchemy import Row, Select, and_, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from movies.auth.service import NotSignedIn
-from movies.extensions import db, now, upsert
+from movies.extensions import db, now, read, upsert
 from movies.movies import registry, tallies
 from movies.movies.models import VOTED, Movie, Rating, RatingType
 from movies.november7.client import Page
+
+_MINE = (Rating.id.label("rating_id"), Rating.rating_type)
+
+
+def _is_mine(user_id: Any) -> Any:
+    return and_(Rating.movie_id == Movie.id, Rating.user_id == user_id)
+
+
+_VOTES = (  # made once: building it would cost more than running it
+    select(Movie.id, Movie.upvotes, Movie.downvotes, *_MINE)
+    .outerjoin(Rating, _is_mine(bindparam("user_id")))
+    .where(Movie.id.in_(bindparam("movie_ids", expanding=True)))
+)
 
 
 class UnknownRating(Exception):
@@ -28,15 +41,10 @@ class AlreadyRated(Exception):
 def search(user_id: int, query: str, *, skip: int, limit: int) -> tuple[Page, list[dict[str, Any]]]:
     """A page of November 7's, and its movies with their votes. Raises Unavailable."""
     page = registry.november7().search(query, skip=skip, limit=limit)
-    votes = {
-        row.id: row
-        for row in db.session.execute(
-            select(Movie.id, Movie.upvotes, Movie.downvotes, *_MINE)
-            .outerjoin(Rating, _is_mine(user_id))
-            .where(Movie.id.in_([uuid.UUID(movie["id"]) for movie in page.movies]))
-        )
-    }
-    return page, [_with_votes(movie, votes.get(uuid.UUID(movie["id"]))) for movie in page.movies]
+    movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
+    votes = {row.id: row for row in read(_VOTES, user_id=user_id, movie_ids=movie_ids)}
+    movies = zip(movie_ids, page.movies, strict=True)
+    return page, [_with_votes(movie, votes.get(movie_id)) for movie_id, movie in movies]
 
 
 def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
@@ -46,14 +54,14 @@ def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
     return as_movie(row)
 
 
-def top(user_id: int) -> Select[Any]:
+def top(user_id: int) -> Select[*tuple[Any, ...]]:
     """The movies that have votes, best voted first, as rows for `as_movie`."""
     return (
         _movies(user_id).where(VOTED).order_by(Movie.score.desc(), Movie.upvotes.desc(), Movie.id)
     )
 
 
-def as_movie(row: Row[Any]) -> dict[str, Any]:
+def as_movie(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """A movie from the row of a statement of this module."""
     described = {
         name: getattr(row, name) for name in ("id", "title", "description", "image_url", "rating")
@@ -61,14 +69,7 @@ def as_movie(row: Row[Any]) -> dict[str, Any]:
     return _with_votes(described, row)
 
 
-_MINE = (Rating.id.label("rating_id"), Rating.rating_type)
-
-
-def _is_mine(user_id: int) -> Any:
-    return and_(Rating.movie_id == Movie.id, Rating.user_id == user_id)
-
-
-def _movies(user_id: int) -> Select[Any]:
+def _movies(user_id: int) -> Select[*tuple[Any, ...]]:
     return select(
         Movie.id,
         Movie.title,
@@ -81,7 +82,7 @@ def _movies(user_id: int) -> Select[Any]:
     ).outerjoin(Rating, _is_mine(user_id))
 
 
-def _with_votes(movie: dict[str, Any], votes: Row[Any] | None) -> dict[str, Any]:
+def _with_votes(movie: dict[str, Any], votes: Row[*tuple[Any, ...]] | None) -> dict[str, Any]:
     mine = None
     if votes is not None and votes.rating_id is not None:
         mine = {"id": votes.rating_id, "rating_type": votes.rating_type}
@@ -98,7 +99,7 @@ def _with_votes(movie: dict[str, Any], votes: Row[Any] | None) -> dict[str, Any]
 
 def ratings(
     user_id: int, *, rating_type: RatingType | None = None, movie_id: uuid.UUID | None = None
-) -> Select[Any]:
+) -> Select[*tuple[Any, ...]]:
     """The user's ratings, newest first, as rows for `as_rating`."""
     statement = _ratings(user_id).order_by(Rating.created_at.desc(), Rating.id.desc())
     if rating_type is not None:
@@ -108,7 +109,7 @@ def ratings(
     return statement
 
 
-def as_rating(row: Row[Any]) -> dict[str, Any]:
+def as_rating(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """A rating from the row of a statement of this module."""
     rating: Rating = row.Rating
     movie = {"id": rating.movie_id, "title": row.title, "image_url": row.image_url}
@@ -180,7 +181,7 @@ def clear_vote(user_id: int, movie_id: uuid.UUID) -> None:
     _delete(Rating.user_id == user_id, Rating.movie_id == movie_id)
 
 
-def _ratings(user_id: int) -> Select[Any]:
+def _ratings(user_id: int) -> Select[*tuple[Any, ...]]:
     return (
         select(Rating, Movie.title, Movie.image_url)
         .join(Movie, Movie.id == Rating.movie_id)
@@ -231,7 +232,7 @@ def _change(to: RatingType, *which: Any) -> None:
 
 def _delete(*which: Any) -> bool:
     """Delete and uncount the one rating that `which` names; whether there was one."""
-    gone: Sequence[Row[Any]] = db.session.execute(
+    gone: Sequence[Row[*tuple[Any, ...]]] = db.session.execute(
         delete(Rating)
         .where(*which)
         .returning(Rating.movie_id, Rating.rating_type)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.orm import InstrumentedAttribute
 
 from movies.extensions import db
 from movies.movies.models import Movie, Rating, RatingType
@@ -32,8 +33,10 @@ Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 ROUNDING = 1e-9  # by which two databases may compute a score differently
 BATCH = 500  # movies that a rebuild locks at once
 
+Votes = ColumnElement[int] | InstrumentedAttribute[int]
 
-def lower_bound(upvotes: ColumnElement[int], downvotes: ColumnElement[int]) -> ColumnElement[float]:
+
+def lower_bound(upvotes: Votes, downvotes: Votes) -> ColumnElement[float]:
     """The SQL of the lower bound, from 0 to 1; 0 where there is no vote."""
     ups, downs = cast(upvotes, Float), cast(downvotes, Float)
     count = ups + downs

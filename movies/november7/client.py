@@ -22,7 +22,7 @@ from requests_cache import CachedSession
 from movies.november7 import metrics
 from movies.november7.breaker import Breaker
 from movies.november7.deadline import Deadline
-from movies.november7.errors import Rejected, Unavailable
+from movies.november7.errors import Rejected, TimedOut, Unavailable
 from movies.november7.flights import Flight, Flights
 from movies.november7.recovery import INTERVAL, Recovery
 from movies.november7.session import NAMESPACE, Wanted
@@ -66,10 +66,11 @@ class Page:
 class Client:
     """The only way to November 7. Safe for any number of threads.
 
-    `url`: of the provider's `/movies/`. `stale`: seconds past its freshness for which a page is still served. `deadline`: seconds that
-    one search may take. `concurrency`: requests under way at once. `redis`: where flights are
-    shared among processes. `on_page` is called with the movies of every page that was fetched,
-    before anyone gets it, on the flight's thread; it must not raise.
+    `url`: of the provider's `/movies/`. `stale`: seconds past its freshness for which a page is
+    still served. `deadline`: seconds that one search may take. `concurrency`: requests under way
+    at once. `redis`: where flights are shared among processes. `on_page` is called with the movies
+    of every page that was fetched, before anyone gets it, on the flight's thread; it must not
+    raise.
     """
 
     def __init__(
@@ -92,9 +93,9 @@ class Client:
         self._flights = Flights(concurrency)
         self._shared = SharedFlights(redis, NAMESPACE) if redis is not None else None
         self._on_page = on_page
-        self._walked_until = datetime.min.replace(tzinfo=UTC)
+        self._walked: tuple[datetime, set[str]] = (datetime.min.replace(tzinfo=UTC), set())
         probes = max(1, concurrency // 2)
-        self._probe_patience = min(deadline, INTERVAL * probes)
+        self._probe_patience = min(deadline, INTERVAL * max(2, probes))
         self._probe_numbers = count()
         self._recovery = Recovery(
             self.breaker, probe=self._probe, refresh=self._refresh, at_once=probes
@@ -122,28 +123,34 @@ class Client:
         is ever stale. Raises as `search`.
         """
         until = Deadline.after(deadline) if deadline is not None else None
-        walked_until = datetime.max.replace(tzinfo=UTC)
+        fresh_until = datetime.max.replace(tzinfo=UTC)
+        met: set[str] = set()
         skip, total = 0, 1
         while skip < total:
             wanted = Wanted(None, skip, WALK_LIMIT)
             page = None if refresh else self._held(wanted)
             if page is None or page.source == "stale":
+                if until is not None and not until.left():
+                    raise TimedOut("the catalogue could not be walked in time")
                 since = datetime.now(UTC) if refresh else None
                 page = self._fetch(wanted, until or Deadline.after(self.deadline), since)
             yield page
-            walked_until = min(walked_until, page.expires_at)
+            fresh_until = min(fresh_until, page.expires_at)
+            met.update(movie["id"] for movie in page.movies)
             total = page.total
             skip += WALK_LIMIT
-        self._walked_until = walked_until
+        self._walked = (fresh_until, met)
 
-    def is_walked(self) -> bool:
-        """Whether a walk of this process has gone to the end, and all its pages are still fresh."""
-        return datetime.now(UTC) < self._walked_until
+    def is_absent(self, movie_id: str) -> bool:
+        """Whether a walk to the end, whose pages are all still fresh, did not meet this movie."""
+        fresh_until, met = self._walked
+        return datetime.now(UTC) < fresh_until and movie_id not in met
 
     def close(self) -> None:
         """Give back what is held: threads, connections, the cache's store."""
+        self._recovery.close()
         self._flights.close()
-        self._session.close()
+        self._session.close()  # type: ignore[no-untyped-call]
 
     def _held(self, wanted: Wanted) -> Page | None:
         """The page that the cache holds, fresh or stale; None if there is none to be served."""
@@ -225,6 +232,7 @@ class Client:
 
     def _ask(self, wanted: Wanted, deadline: Deadline) -> Page:
         """Ask November 7 and keep what it answers."""
+        had_time = deadline.left() > self.deadline / 2  # else it is our queue that failed
         request = self._session.prepare_request(
             Request("GET", self.url, params=wanted.parameters())
         )
@@ -238,7 +246,8 @@ class Client:
                 "a fetch from November 7 failed",
                 extra={"outcome": type(error).__name__, "reason": str(error)},
             )
-            self.breaker.failed()
+            if had_time:
+                self.breaker.failed()
             if self.breaker.is_open:
                 self._recovery.begin()
             raise

@@ -13,18 +13,18 @@ from movies.november7.errors import BadResponse
 
 
 class _Text(fields.String):
-    """A string that every database can hold: without NULs and lone surrogates."""
+    """A string that every database can hold: without NULs; orjson refuses lone surrogates."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        return text.encode("utf-8", "replace").decode().replace("\x00", "")
+        return text.replace("\x00", "")
 
 
 class _Number(fields.Float):
     """A JSON number; not a string that looks like one, not a boolean."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not isinstance(value, int | float):
             raise self.make_error("invalid", input=value)
         return super()._deserialize(value, attr, data, **kwargs)
 

@@ -85,13 +85,13 @@ class _BoundedSocket:
 class _BoundedHTTPConnection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
-        self.sock = _BoundedSocket(self.sock)  # type: ignore[assignment]
+        self.sock = _BoundedSocket(self.sock)
 
 
 class _BoundedHTTPSConnection(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
-        self.sock = _BoundedSocket(self.sock)  # type: ignore[assignment]
+        self.sock = _BoundedSocket(self.sock)
 
 
 class BoundedHTTPConnectionPool(HTTPConnectionPool):

@@ -39,8 +39,10 @@ class Refused(Unavailable):
     `pause`: the seconds its `Retry-After` asked for, where it sent one.
     """
 
-    def __init__(self, reason: str, *, pause: float | None = None) -> None:
-        super().__init__(reason)
+    def __init__(
+        self, reason: str, *, pause: float | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(reason, retry_after=retry_after)
         self.pause = pause
 
 

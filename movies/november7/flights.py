@@ -68,8 +68,8 @@ class Flights:
         try:
             return flight.landing.result(timeout=deadline.left())
         except WaitedTooLong as error:
-            if flight.landing.done():  # the flight's own failure, which is of the same type
-                raise
+            if flight.landing.done():  # at this very moment
+                return flight.landing.result()
             if flight.begun is None:
                 raise Busy("November 7 could not be asked in time") from error
             raise TimedOut("November 7 did not answer in time") from error
@@ -103,12 +103,13 @@ class Flights:
                 raise Busy("November 7 could not be asked in time")
             with metrics.IN_USE.track_inprogress():
                 result = fetch(flight.deadline)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             failure = error
         seconds = time.monotonic() - flight.begun
         with self._lock:
             del self._flights[key]
-            self._usual_seconds += WEIGHT * (seconds - self._usual_seconds)
+            if failure is None or isinstance(failure, TimedOut):  # others say nothing of its pace
+                self._usual_seconds += WEIGHT * (seconds - self._usual_seconds)
         if failure is None:
             flight.landing.set_result(result)
         else:

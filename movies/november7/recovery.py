@@ -39,7 +39,7 @@ class Recovery:
         self._refresh = refresh
         self._at_once = at_once
         self._lock = threading.Lock()
-        self._running = False
+        self._running = self._closed = False
         self._awake = threading.Event()
         self._owed: dict[Wanted, int] = {}  # with how often the refresh has failed since
         self._under_way: list[Future[Any]] = []
@@ -47,7 +47,7 @@ class Recovery:
     def begin(self) -> None:
         """Look after the provider from now on, unless that is being done."""
         with self._lock:
-            if self._running:
+            if self._running or self._closed:
                 return
             self._running = True
         threading.Thread(target=self._run, name="november7-recovery", daemon=True).start()
@@ -55,9 +55,8 @@ class Recovery:
     def owe(self, page: Wanted) -> None:
         """Remember that a stale page waits for a refresh."""
         with self._lock:
-            failures = self._owed.pop(page, -1) + 1
-            gives_up = failures >= ATTEMPTS and not self._breaker.is_open
-            if not gives_up and len(self._owed) < OWED:
+            failures = self._owed.pop(page, 0) + (not self._breaker.is_open)
+            if failures <= ATTEMPTS and len(self._owed) < OWED:
                 self._owed[page] = failures
         self.begin()
 
@@ -66,6 +65,11 @@ class Recovery:
         with self._lock:
             self._owed.pop(page, None)
 
+    def close(self) -> None:
+        """Look after nothing any more."""
+        self._closed = True
+        self._awake.set()
+
     def _run(self) -> None:
         while True:
             self._awake.wait(INTERVAL)
@@ -73,7 +77,7 @@ class Recovery:
             with self._lock:
                 self._under_way = [landing for landing in self._under_way if not landing.done()]
                 owed = list(self._owed)
-                if not owed and not self._breaker.is_open:
+                if self._closed or (not owed and not self._breaker.is_open):
                     self._running = False
                     return
             try:
@@ -87,8 +91,9 @@ class Recovery:
     def _start(self, begin: Callable[..., Flight], *page: Wanted) -> None:
         if len(self._under_way) < self._at_once:
             landing = begin(*page).landing
-            self._under_way.append(landing)
-            landing.add_done_callback(self._landed)
+            if landing not in self._under_way:
+                self._under_way.append(landing)
+                landing.add_done_callback(self._landed)
 
     def _landed(self, landing: Future[Any]) -> None:
         """Look again at once after a success: the breaker may have closed, a place is free."""

@@ -9,6 +9,8 @@ import hashlib
 import logging
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 from redis import Redis, RedisError
 from requests import PreparedRequest
 from requests.adapters import BaseAdapter
-from requests_cache import CachedResponse, CachedSession, RedisCache, SQLiteCache
+from requests_cache import CachedSession
+from requests_cache.backends.redis import RedisCache
+from requests_cache.backends.sqlite import SQLiteCache, SQLiteDict
+from requests_cache.models.response import CachedResponse
 
 from movies.november7 import metrics
 from movies.november7.transport import Transport
@@ -25,7 +30,7 @@ from movies.november7.transport import Transport
 log = logging.getLogger(__name__)
 
 NAMESPACE = "november7"
-BUSY_TIMEOUT = 5000  # milliseconds that SQLite waits for another process's write
+BUSY_TIMEOUT = 1000  # milliseconds that SQLite waits for another process's write
 STORE_ERRORS = (RedisError, sqlite3.Error, OSError)
 
 
@@ -96,11 +101,27 @@ class _RedisStore(_Forgiving, RedisCache):
     """Pages in Redis, which drops an entry `ttl_offset` seconds after it went stale."""
 
 
+class _Table(SQLiteDict):
+    """A table whose writers wait BUSY_TIMEOUT and then fail; requests-cache's own wait for ever."""
+
+    @contextmanager
+    def _acquire_sqlite_lock(self) -> Iterator[None]:
+        connection: Any = self._connection
+        with self._lock, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self._active_transaction = True
+            try:
+                yield
+            finally:
+                self._active_transaction = False
+
+
 class _SQLiteStore(_Forgiving, SQLiteCache):
     """Pages in a SQLite file; what is past its stale window goes whenever a page is stored."""
 
     def __init__(self, path: Path, stale: int, **settings: Any) -> None:
         super().__init__(path, **settings)
+        self.responses = _Table(path, "responses", **settings)
         self._stale = stale
 
     def save_response(self, *args: Any, **kwargs: Any) -> None:
@@ -108,7 +129,7 @@ class _SQLiteStore(_Forgiving, SQLiteCache):
         try:
             with self.responses.connection(commit=True) as connection:
                 connection.execute(
-                    f"DELETE FROM {self.responses.table_name} WHERE expires <= ?",
+                    "DELETE FROM responses WHERE expires <= ?",
                     (time.time() - self._stale,),
                 )
         except STORE_ERRORS as error:
@@ -149,7 +170,9 @@ def _store(*, stale: int, path: Path, redis: Redis | None) -> _RedisStore | _SQL
     settings: dict[str, Any] = {"serializer": "json", "wal": True, "busy_timeout": BUSY_TIMEOUT}
     try:
         return _SQLiteStore(path, stale, **settings)
+    except sqlite3.OperationalError:
+        pass  # locked: another process is making it at this moment
     except sqlite3.DatabaseError:
         log.warning("the provider cache was unreadable and begins anew")
         path.unlink(missing_ok=True)
-        return _SQLiteStore(path, stale, **settings)
+    return _SQLiteStore(path, stale, **settings)

@@ -23,7 +23,7 @@ from movies.november7.errors import BY_NAME, TimedOut, Unavailable
 
 log = logging.getLogger(__name__)
 
-LEASE = 3.0  # seconds
+LEASE = 1.5  # seconds
 POLL = 0.025  # seconds
 KEPT = 10  # seconds that an outcome is there for those who wait for it
 LANDED = b"landed"
@@ -67,7 +67,7 @@ class SharedFlights:
 
         Raises the flight's failure, or TimedOut at the deadline.
         """
-        leader = self._redis.get(lease)
+        leader: Any = self._redis.get(lease)
         while leader is not None and deadline.left():
             landing = self._name("landing", leader.decode())
             holder, outcome = self._redis.mget(lease, landing)

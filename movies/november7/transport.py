@@ -102,21 +102,22 @@ class Transport(BaseAdapter):
 
     def _ask(self, request: PreparedRequest, until: Deadline, verify: bool | str) -> Response:
         """Send, follow redirects within the provider's own host, read and check."""
+        hop = request
         try:
             with reading_until(until):
-                for _hop in range(MAX_REDIRECTS + 1):
+                for _ in range(MAX_REDIRECTS + 1):
                     response = self._wire.send(
-                        request, stream=True, timeout=until.left() or LEAST_TIME, verify=verify
+                        hop, stream=True, timeout=until.left() or LEAST_TIME, verify=verify
                     )
                     try:
                         if not response.is_redirect:
                             return _answer(request, response)
-                        request = _redirected(request, response)
+                        hop = _redirected(hop, response)
                     finally:
                         response.close()
         except (Timeout, Urllib3TimeoutError, TimeoutError) as error:
             raise TimedOut("November 7 did not answer in time") from error
-        except (RequestException, HTTPError, OSError) as error:
+        except (RequestException, HTTPError, OSError, ValueError) as error:  # an odd Location, too
             raise Refused(f"no answer was had: {type(error).__name__}") from error
         raise Refused("November 7 redirects without end")
 
@@ -179,9 +180,10 @@ def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     deadline: Deadline = state.args[1]
     asked = error.pause if isinstance(error, Refused) else None
+    backoff = min(BACKOFF(state), deadline.left() / 2)
     if asked is not None and asked < deadline.left() - LEAST_TIME:
-        return asked
-    return BACKOFF(state)
+        return max(asked, backoff)
+    return backoff
 
 
 def _is_over(state: RetryCallState, deadline: Deadline) -> bool:

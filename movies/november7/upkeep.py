@@ -1,12 +1,13 @@
 """Looking after the cache: what is in it, and making it go."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from movies.november7.client import Client
 from movies.november7.session import query_prefix
 
 
-def stats(client: Client, hits: dict[str, float]) -> dict[str, Any]:
+def stats(client: Client, hits: Mapping[str, int]) -> dict[str, Any]:
     """How many pages the cache holds, how many are fresh and stale, and how large they are.
 
     `size` is in bytes of answers. `hits`: look-ups by result, for the rate of those that needed
@@ -33,6 +34,6 @@ def stats(client: Client, hits: dict[str, float]) -> dict[str, Any]:
 def clear(client: Client, query: str | None = None) -> int:
     """Delete all pages, or those of one search; how many those were."""
     prefix = "" if query is None else query_prefix(client.url, query.strip())
-    keys = [key for key in client.cache.responses.keys() if key.startswith(prefix)]
+    keys = [key for key in client.cache.responses if key.startswith(prefix)]
     client.cache.responses.bulk_delete(keys)
     return len(keys)

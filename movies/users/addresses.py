@@ -1,5 +1,7 @@
 """E-mail addresses."""
 
+from contextlib import suppress
+
 from email_validator import EmailNotValidError, validate_email
 
 
@@ -18,8 +20,6 @@ def address_key(address: str) -> str:
     What isn't an address has a key too, which no account has.
     """
     address = address.strip()
-    try:
+    with suppress(EmailNotValidError):
         address = normalized(address)
-    except EmailNotValidError:
-        pass
     return address.casefold()

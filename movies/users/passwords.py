@@ -16,11 +16,12 @@ from zxcvbn import zxcvbn
 
 MIN_LENGTH, MAX_LENGTH = 8, 128  # characters
 LEAST_SCORE = 2  # of zxcvbn's 0 to 4: more than 10^6 guesses
-JUDGED = 72  # characters that zxcvbn looks at: its own limit
+JUDGED = 32  # characters that zxcvbn looks at: it takes seconds for long ones made for that
 TURN_TIMEOUT = 3.0  # seconds
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-_turns = threading.BoundedSemaphore(os.cpu_count() or 1)
+_hashers = threading.BoundedSemaphore(os.cpu_count() or 1)
+_judge = threading.BoundedSemaphore()  # one: zxcvbn keeps the hints where all threads see them
 _nobody: dict[PasswordHasher, str] = {}
 
 
@@ -30,7 +31,7 @@ class TooManyAtOnce(Exception):
 
 def hash_password(password: str) -> str:
     """The argon2id hash, parameters and salt included. Raises TooManyAtOnce."""
-    with _turn():
+    with _turn(_hashers):
         return hasher.hash(password)
 
 
@@ -39,7 +40,7 @@ def is_password(password: str, password_hash: str | None) -> bool:
 
     Raises TooManyAtOnce.
     """
-    with _turn():
+    with _turn(_hashers):
         try:
             return hasher.verify(password_hash or _hash_of_nobody(), password)
         except (VerificationError, InvalidHashError):
@@ -52,8 +53,12 @@ def is_outdated(password_hash: str) -> bool:
 
 
 def weakness(password: str, hints: list[str]) -> str | None:
-    """Why the password is too easy to guess, with `hints` of who chose it; None if it isn't."""
-    judged = zxcvbn(password[:JUDGED], user_inputs=[hint for hint in hints if hint])
+    """Why the password is too easy to guess, with `hints` of who chose it; None if it isn't.
+
+    Raises TooManyAtOnce.
+    """
+    with _turn(_judge):
+        judged = zxcvbn(password[:JUDGED], user_inputs=[hint for hint in hints if hint])
     if judged["score"] >= LEAST_SCORE:
         return None
     advice = [judged["feedback"]["warning"], *judged["feedback"]["suggestions"]]
@@ -61,13 +66,13 @@ def weakness(password: str, hints: list[str]) -> str | None:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
-    if not _turns.acquire(timeout=TURN_TIMEOUT):
+def _turn(of: threading.Semaphore) -> Iterator[None]:
+    if not of.acquire(timeout=TURN_TIMEOUT):
         raise TooManyAtOnce
     try:
         yield
     finally:
-        _turns.release()
+        of.release()
 
 
 def _hash_of_nobody() -> str:

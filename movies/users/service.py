@@ -75,12 +75,13 @@ def change_password(user_id: int, current_password: str, new_password: str) -> N
     if not passwords.is_password(current_password, current_hash):
         raise WrongPassword
     new_hash = passwords.hash_password(new_password)
-    changed = db.session.execute(
+    changed = db.session.scalar(
         update(User)
         .where(User.id == user_id, User.password_hash == current_hash)
         .values(password_hash=new_hash)
+        .returning(User.id)
     )
-    if not changed.rowcount:  # somebody changed it, or deleted the account, in the meantime
+    if changed is None:  # somebody changed it, or deleted the account, in the meantime
         db.session.rollback()
         raise WrongPassword
     auth.end_all(user_id)

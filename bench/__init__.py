@@ -1,0 +1,1 @@
+"""Measurements. Never run by pytest; every timing is a ratio, or two figures of one run."""

@@ -1,0 +1,34 @@
+"""Sending what nobody should, and checking that it is refused properly."""
+
+import json
+from typing import Any
+
+from conftest import Accounts, rows
+from flask import Flask
+from werkzeug.test import TestResponse
+
+TABLES = ("users", "ratings", "sign_ins", "movies")
+
+
+class Attacker:
+    """A user whose requests have all to be 4xx problems that write nothing."""
+
+    def __init__(self, app: Flask, auth: Accounts) -> None:
+        self._app = app
+        self._client = app.test_client()
+        self._headers = auth.headers("ada@example.com")
+
+    def __call__(self, method: str, path: str, **options: Any) -> TestResponse:
+        """The answer, once it is known to be such a problem."""
+        before = self._rows()
+        answer = self._client.open(path, method=method, headers=self._headers, **options)
+        assert 400 <= answer.status_code < 500, (method, path, answer.text)
+        assert answer.mimetype == "application/problem+json"
+        problem = json.loads(answer.data)
+        assert problem["status"] == answer.status_code
+        assert {"type", "title", "status", "detail"} <= set(problem)
+        assert self._rows() == before
+        return answer
+
+    def _rows(self) -> list[list[Any]]:
+        return [rows(self._app, f"SELECT * FROM {table}") for table in TABLES]

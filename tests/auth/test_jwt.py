@@ -1,0 +1,189 @@
+"""Tokens that somebody else made, or that were made for something else, or with an older key."""
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+import time_machine
+from conftest import Accounts
+from flask import Flask
+from flask.testing import FlaskClient
+
+from movies.auth.keys import key_id
+
+ME = "/api/v1/users/me/"
+SECRET = "a secret of the tests that is long enough"
+OTHER_SECRET = "another secret, which signs the forgeries"
+Forge = Callable[..., str]
+ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def tokens(auth: Accounts) -> dict[str, str]:
+    """The tokens of an account that has just signed in."""
+    return auth.sign_in(auth.register()["email"])
+
+
+@pytest.fixture
+def forge(tokens: dict[str, str]) -> Forge:
+    """Makes a token like the good access token, but for what is said otherwise."""
+    claims = jwt.decode(tokens["access"], options={"verify_signature": False})
+
+    def forge(
+        key: str = SECRET,
+        algorithm: str = "HS256",
+        headers: dict[str, Any] | None = None,
+        without: str = "",
+        **other: Any,
+    ) -> str:
+        said = {name: value for name, value in (claims | other).items() if name != without}
+        return jwt.encode(said, key, algorithm, {"kid": key_id(SECRET)} | (headers or {}))
+
+    return forge
+
+
+def status(client: FlaskClient, token: str) -> int:
+    return client.get(ME, headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def test_what_the_forger_makes_is_good_where_nothing_is_forged(
+    client: FlaskClient, forge: Forge
+) -> None:
+    """A token with our key and claims opens the API, so that the refusals below mean something."""
+    assert status(client, forge()) == 200
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        {"key": OTHER_SECRET},
+        {"key": OTHER_SECRET, "headers": {"kid": key_id(OTHER_SECRET)}},
+        {"algorithm": "HS512", "key": SECRET * 2},
+        {"algorithm": "HS384", "key": SECRET * 2},
+        {"headers": {"kid": ""}},
+        {"iss": "somebody-else"},
+        {"aud": "somebody-else"},
+        {"aud": ["somebody-else"]},
+        {"without": "iss"},
+        {"without": "aud"},
+        {"without": "exp"},
+        {"without": "sub"},
+        {"without": "sid"},
+        {"exp": 1},
+        {"nbf": 4102444800},
+        {"type": "refresh"},
+        {"type": "other"},
+        {"type": None},
+        {"sub": "999999"},
+        {"sub": "one"},
+        {"sub": 1},
+        {"sub": None},
+        {"sid": str(uuid.uuid4())},
+        {"sid": "not a uuid"},
+        {"sid": None},
+    ],
+    ids=str,
+)
+@ONE_DATABASE
+def test_a_token_with_one_thing_wrong_is_refused(
+    client: FlaskClient, forge: Forge, forgery: dict[str, Any]
+) -> None:
+    """Key, algorithm, issuer, audience, times, type, user and sign-in all have to be ours."""
+    assert status(client, forge(**forgery)) == 401
+
+
+@pytest.mark.parametrize("signature", ["", "c2lnbmF0dXJl"])
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE"])
+@ONE_DATABASE
+def test_a_token_without_an_algorithm_is_refused(
+    client: FlaskClient, tokens: dict[str, str], algorithm: str, signature: str
+) -> None:
+    """`none` is no algorithm, in any letter case, with a signature or without."""
+    header = json.dumps({"alg": algorithm, "typ": "JWT", "kid": key_id(SECRET)}).encode()
+    encoded = base64.urlsafe_b64encode(header).rstrip(b"=").decode()
+    claims = tokens["access"].split(".")[1]
+    assert status(client, f"{encoded}.{claims}.{signature}") == 401
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(
+            "",
+            "x",
+            "..",
+            "a.b",
+            "a.b.c",
+            "a.b.c.d",
+            "é.é.é",
+            "\x7f",
+            "x=y",
+            "A" * 8000,
+            "e30.e30.e30",
+        ),
+        base64.urlsafe_b64encode(b'{"alg":"HS256","kid":[1]}').decode() + ".e30.e30",
+        base64.urlsafe_b64encode(b"[" * 3000).decode() + ".e30.e30",
+    ],
+    ids=lambda token: repr(token[:12]),
+)
+@ONE_DATABASE
+def test_garbage_is_refused(client: FlaskClient, token: str) -> None:
+    """What isn't a token at all is 401, however it looks."""
+    assert status(client, token) == 401
+
+
+def test_an_access_token_ends_after_its_time(client: FlaskClient, tokens: dict[str, str]) -> None:
+    """The token opens nothing from JWT_ACCESS_TOKEN_EXPIRES (here 900) seconds on."""
+    signed_in = time.time()
+    with time_machine.travel(signed_in + 890, tick=True):
+        assert status(client, tokens["access"]) == 200
+    with time_machine.travel(signed_in + 901, tick=True):
+        assert status(client, tokens["access"]) == 401
+
+
+def test_a_refresh_token_ends_after_its_time(client: FlaskClient, tokens: dict[str, str]) -> None:
+    """The token refreshes nothing from JWT_REFRESH_TOKEN_EXPIRES (here 30 days) on."""
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=30, seconds=1), tick=True):
+        answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
+    assert answer.status_code == 401
+
+
+def test_times_are_settings(make_app: Callable[..., Flask]) -> None:
+    """JWT_ACCESS_TOKEN_EXPIRES is what the claims of a token say."""
+    client = make_app(JWT_ACCESS_TOKEN_EXPIRES=60).test_client()
+    accounts = Accounts(client)
+    token = accounts.sign_in(accounts.register()["email"])["access"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 60
+
+
+@pytest.mark.parametrize(("previous", "expected"), [(SECRET, 200), ("", 401), (OTHER_SECRET, 401)])
+def test_a_replaced_key_is_good_as_long_as_it_is_the_previous_one(
+    make_app: Callable[..., Flask], tokens: dict[str, str], previous: str, expected: int
+) -> None:
+    """Rotating the key signs nobody out while JWT_SECRET_KEY_PREVIOUS names the old one."""
+    rotated = make_app(JWT_SECRET_KEY=OTHER_SECRET * 2, JWT_SECRET_KEY_PREVIOUS=previous)
+    assert status(rotated.test_client(), tokens["access"]) == expected
+
+
+def test_after_a_rotation_the_new_key_signs(
+    make_app: Callable[..., Flask], client: FlaskClient, auth: Accounts
+) -> None:
+    """Tokens that are made after a rotation are not good by the previous key."""
+    email = auth.register()["email"]
+    rotated = make_app(JWT_SECRET_KEY=OTHER_SECRET, JWT_SECRET_KEY_PREVIOUS=SECRET)
+    token = Accounts(rotated.test_client()).sign_in(email)["access"]
+    assert status(client, token) == 401
+    assert status(rotated.test_client(), token) == 200
+
+
+def test_the_name_of_a_key_does_not_tell_the_key() -> None:
+    """The header of a token holds no part of the key, and not its plain hash."""
+    assert key_id(SECRET) not in SECRET
+    assert key_id(SECRET) != key_id(OTHER_SECRET)

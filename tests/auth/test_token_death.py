@@ -1,0 +1,210 @@
+"""When tokens die: at once at refresh and verify, within five seconds everywhere else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from cachetools import TTLCache
+from conftest import PASSWORD, Accounts, rows
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+from sqlalchemy import text
+
+from movies.auth import service
+from movies.extensions import db
+from movies.users import passwords
+
+ME = "/api/v1/users/me/"
+ADA = "ada@example.com"
+NEW_PASSWORD = "notes on the analytical engine"
+End = Callable[[FlaskClient, dict[str, str]], None]
+
+
+@dataclass
+class Clock:
+    """What the remembered sign-ins are timed by."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the remembered sign-ins, of which there are none yet."""
+    clock = Clock()
+    monkeypatch.setattr(service, "_seen", TTLCache(100, ttl=service.SEEN_FOR, timer=clock))
+    return clock
+
+
+@pytest.fixture
+def tokens(auth: Accounts) -> dict[str, str]:
+    """The tokens of an account that has just signed in."""
+    auth.register(ADA)
+    return auth.sign_in(ADA)
+
+
+def bearer(tokens: dict[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {tokens['access']}"}
+
+
+def sign_out(client: FlaskClient, tokens: dict[str, str]) -> None:
+    answer = client.post("/api/v1/auth/logout/", json={"refresh": tokens["refresh"]})
+    assert answer.status_code == 204
+
+
+def change_password(client: FlaskClient, tokens: dict[str, str]) -> None:
+    change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    answer = client.post(f"{ME}password/", json=change, headers=bearer(tokens))
+    assert answer.status_code == 204
+
+
+def delete_account(client: FlaskClient, tokens: dict[str, str]) -> None:
+    assert client.delete(ME, headers=bearer(tokens)).status_code == 204
+
+
+@pytest.fixture(params=[sign_out, change_password, delete_account], ids=lambda end: end.__name__)
+def end(request: pytest.FixtureRequest) -> End:
+    """One of the three ways in which a sign-in ends."""
+    ending: End = request.param
+    return ending
+
+
+def test_a_dead_token_refreshes_nothing_at_once(
+    client: FlaskClient, tokens: dict[str, str], end: End
+) -> None:
+    """Refreshing asks the database each time."""
+    end(client, tokens)
+    answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+def test_a_dead_token_verifies_no_more_at_once(
+    client: FlaskClient, tokens: dict[str, str], end: End, kind: str
+) -> None:
+    """Verifying asks the database each time, even of a token that was good a moment ago."""
+    assert client.get(ME, headers=bearer(tokens)).status_code == 200
+    end(client, tokens)
+    answer = client.post("/api/v1/auth/verify/", json={"token": tokens[kind]})
+    assert answer.status_code == 401
+
+
+def test_a_dead_token_opens_nothing_where_it_died(
+    client: FlaskClient, tokens: dict[str, str], end: End
+) -> None:
+    """The process that ended a sign-in forgets it at once."""
+    assert client.get(ME, headers=bearer(tokens)).status_code == 200
+    end(client, tokens)
+    assert client.get(ME, headers=bearer(tokens)).status_code == 401
+
+
+def test_every_access_token_of_a_sign_in_dies_with_it(
+    client: FlaskClient, tokens: dict[str, str], end: End
+) -> None:
+    """What was made by refreshing dies too."""
+    made = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]}).get_json()
+    assert client.get(ME, headers=bearer(made)).status_code == 200
+    end(client, tokens)
+    assert client.get(ME, headers=bearer(made)).status_code == 401
+
+
+def test_a_token_that_died_elsewhere_is_dead_within_five_seconds(
+    app: Flask, client: FlaskClient, tokens: dict[str, str], clock: Clock
+) -> None:
+    """A process that didn't end the sign-in itself notices before five seconds are over."""
+    assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 200
+    with app.app_context():  # as another worker does
+        db.session.execute(text("DELETE FROM sign_ins"))
+        db.session.commit()
+    clock.seconds = 4.9
+    assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 401
+
+
+def test_asking_again_does_not_keep_a_dead_token_alive(
+    app: Flask, client: FlaskClient, tokens: dict[str, str], clock: Clock
+) -> None:
+    """The five seconds count from when the database was asked, not from the last request."""
+    for second in range(4):
+        clock.seconds = second
+        assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 200
+        if second == 0:
+            with app.app_context():
+                db.session.execute(text("DELETE FROM sign_ins"))
+                db.session.commit()
+    clock.seconds = 4.9
+    assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 401
+
+
+def test_a_live_token_costs_one_look_in_five_seconds(
+    client: FlaskClient, tokens: dict[str, str], clock: Clock, statements: list[str]
+) -> None:
+    """Between looks the database is not asked for the sign-in, and after that it is."""
+    looks = []
+    for clock.seconds in (0.0, 1.0, 3.9, 4.1):
+        statements.clear()
+        client.get(ME, headers=bearer(tokens))
+        looks.append(sum("sign_ins" in statement for statement in statements))
+    assert looks == [1, 0, 0, 1]
+
+
+def test_a_new_password_needs_a_new_sign_in(
+    client: FlaskClient, auth: Accounts, tokens: dict[str, str]
+) -> None:
+    """Changing the password ends all sign-ins, and then only the new password gives another."""
+    other = auth.sign_in(ADA)
+    change_password(client, tokens)
+    assert client.get(ME, headers=bearer(other)).status_code == 401
+    assert client.get(ME, headers=bearer(auth.sign_in(ADA, NEW_PASSWORD))).status_code == 200
+
+
+def test_a_sign_in_that_a_new_password_overtakes_fails(
+    app: Flask, client: FlaskClient, auth: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who proved the old password just before it was changed gets no tokens."""
+    auth.register(ADA)
+    is_password = passwords.is_password
+
+    def overtaken(password: str, password_hash: str | None) -> bool:
+        right = is_password(password, password_hash)
+        with app.app_context():
+            db.session.execute(text("UPDATE users SET password_hash = 'changed'"))
+            db.session.commit()
+        return right
+
+    monkeypatch.setattr(passwords, "is_password", overtaken)
+    answer = client.post("/api/v1/auth/token/", json={"email": ADA, "password": PASSWORD})
+    assert answer.status_code == 401
+    assert rows(app, "SELECT id FROM sign_ins") == []
+
+
+def test_a_dead_users_token_never_opens_a_strangers_account(
+    client: FlaskClient, auth: Accounts, tokens: dict[str, str]
+) -> None:
+    """Whoever registers after an account was deleted is not opened by its tokens."""
+    delete_account(client, tokens)
+    auth.register("eve@example.com")
+    assert client.get(ME, headers=bearer(tokens)).status_code == 401
+
+
+def test_purging_drops_what_has_expired(
+    app: Flask, auth: Accounts, tokens: dict[str, str], runner: FlaskCliRunner
+) -> None:
+    """`flask tokens purge` deletes sign-ins whose refresh token has expired, and counts them."""
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True):
+        result = runner.invoke(args=["tokens", "purge"])
+    assert (result.exit_code, result.output) == (0, "1 sign-ins purged\n")
+    assert rows(app, "SELECT id FROM sign_ins") == []
+
+
+def test_purging_leaves_what_is_live(
+    client: FlaskClient, tokens: dict[str, str], runner: FlaskCliRunner
+) -> None:
+    """`flask tokens purge` signs nobody out."""
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=29), tick=True):
+        assert runner.invoke(args=["tokens", "purge"]).output == "0 sign-ins purged\n"
+        answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
+    assert answer.status_code == 200

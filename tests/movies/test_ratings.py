@@ -1,0 +1,221 @@
+"""One's ratings: cast, listed, read, changed and taken back."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import time_machine
+from conftest import Accounts, rows
+from flask import Flask
+from flask.testing import FlaskClient
+
+from movies.november7.sample.catalogue import sample_catalogue
+
+RATINGS = "/api/v1/movies/ratings/"
+MOVIE, OTHER, *_REST = sample_catalogue().movies
+THEN = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+Headers = dict[str, str]
+
+once = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def me(auth: Accounts) -> Headers:
+    """The request headers of an account."""
+    return auth.headers()
+
+
+def rate(
+    client: FlaskClient, headers: Headers, movie_id: str = MOVIE["id"], kind: str = "UPVOTE"
+) -> dict[str, Any]:
+    """A new rating as the API describes it."""
+    answer = client.post(RATINGS, json={"movie_id": movie_id, "rating_type": kind}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    rating: dict[str, Any] = answer.get_json()
+    return rating
+
+
+def listed(client: FlaskClient, headers: Headers, **wanted: Any) -> list[Any]:
+    """The ids of the ratings on a page of the list."""
+    answer = client.get(RATINGS, query_string=wanted, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return [rating["id"] for rating in answer.get_json()["results"]]
+
+
+def tally(app: Flask, movie_id: str = MOVIE["id"]) -> tuple[int, int]:
+    """A movie's upvotes and downvotes."""
+    (found,) = rows(
+        app,
+        "SELECT upvotes, downvotes FROM movies "
+        f"WHERE replace(CAST(id AS VARCHAR(36)), '-', '') = '{movie_id.replace('-', '')}'",
+    )
+    return found[0], found[1]
+
+
+def test_a_rating_has_the_contracts_members(client: FlaskClient, auth: Accounts) -> None:
+    """A new rating names its user, its movie and its moment, in UTC as RFC 3339 writes it."""
+    with time_machine.travel(THEN, tick=False):
+        me = auth.headers()
+        user = client.get("/api/v1/users/me/", headers=me).get_json()
+        rating = rate(client, me)
+    assert rating == {
+        "id": rating["id"],
+        "movie_id": MOVIE["id"],
+        "rating_type": "UPVOTE",
+        "user_id": user["id"],
+        "created_at": "2026-03-01T12:00:00.123456+00:00",
+        "updated_at": "2026-03-01T12:00:00.123456+00:00",
+        "movie": {key: MOVIE[key] for key in ("id", "title", "image_url")},
+    }
+
+
+def test_location_leads_to_the_rating(client: FlaskClient, me: Headers) -> None:
+    """`Location` of a new rating is its absolute URL, where it reads the same."""
+    wanted = {"movie_id": MOVIE["id"], "rating_type": "DOWNVOTE"}
+    answer = client.post(RATINGS, json=wanted, headers=me)
+    rating = answer.get_json()
+    assert answer.headers["Location"] == f"http://localhost{RATINGS}{rating['id']}"
+    assert client.get(answer.headers["Location"], headers=me).get_json() == rating
+
+
+def test_a_movie_id_may_be_in_capitals(client: FlaskClient, me: Headers) -> None:
+    """An id in capital letters is the same movie, and comes back in lower case."""
+    assert rate(client, me, MOVIE["id"].upper())["movie_id"] == MOVIE["id"]
+
+
+@pytest.mark.parametrize("kind", ["UPVOTE", "DOWNVOTE"])
+def test_a_second_rating_of_a_movie_is_409(
+    app: Flask, client: FlaskClient, me: Headers, kind: str
+) -> None:
+    """A movie that one has rated can't be rated again, neither way, and nothing changes."""
+    first = rate(client, me)
+    again = {"movie_id": MOVIE["id"], "rating_type": kind}
+    answer = client.post(RATINGS, json=again, headers=me)
+    assert (answer.status_code, answer.content_type) == (409, "application/problem+json")
+    assert client.get(f"{RATINGS}{first['id']}", headers=me).get_json() == first
+    assert tally(app) == (1, 0)
+
+
+@once
+@pytest.mark.parametrize(
+    ("body", "members"),
+    [
+        ({}, {"movie_id", "rating_type"}),
+        ({"movie_id": MOVIE["id"]}, {"rating_type"}),
+        ({"rating_type": "UPVOTE"}, {"movie_id"}),
+        ({"movie_id": MOVIE["id"], "rating_type": "upvote"}, {"rating_type"}),
+        ({"movie_id": MOVIE["id"], "rating_type": None}, {"rating_type"}),
+        ({"movie_id": MOVIE["id"], "rating_type": ["UPVOTE"]}, {"rating_type"}),
+        ({"movie_id": MOVIE["id"].replace("-", ""), "rating_type": "UPVOTE"}, {"movie_id"}),
+        ({"movie_id": 7, "rating_type": "UPVOTE"}, {"movie_id"}),
+        ({"movie_id": MOVIE["id"], "rating_type": "UPVOTE", "user_id": 1}, {"user_id"}),
+    ],
+)
+def test_a_rating_that_is_not_one_is_422(
+    app: Flask, client: FlaskClient, me: Headers, body: dict[str, Any], members: set[str]
+) -> None:
+    """What is missing, wrong or unknown is told by its name, and nothing is written."""
+    answer = client.post(RATINGS, json=body, headers=me)
+    assert answer.status_code == 422
+    assert set(answer.get_json()["errors"]) == members
+    assert rows(app, "SELECT id FROM ratings") == []
+
+
+def test_the_newest_rating_comes_first(client: FlaskClient, auth: Accounts) -> None:
+    """The list is by `created_at`, falling, and by id, falling, among those of one moment."""
+    movies = [movie["id"] for movie in sample_catalogue().movies[:4]]
+    with time_machine.travel(THEN, tick=False) as clock:
+        me = auth.headers()
+        clock.shift(60)
+        second, third = (rate(client, me, movie)["id"] for movie in movies[:2])
+        clock.shift(-60)
+        first = rate(client, me, movies[2])["id"]
+        clock.shift(120)
+        last = rate(client, me, movies[3])["id"]
+        assert listed(client, me) == [last, third, second, first]
+
+
+def test_the_list_is_ones_own(client: FlaskClient, auth: Accounts, me: Headers) -> None:
+    """Ratings of others aren't in the list."""
+    mine = rate(client, me)["id"]
+    rate(client, auth.headers())
+    assert listed(client, me) == [mine]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"rating_type": "UPVOTE"}, [0]),
+        ({"rating_type": "DOWNVOTE"}, [1]),
+        ({"movie_id": MOVIE["id"]}, [0]),
+        ({"movie_id": OTHER["id"].upper()}, [1]),
+        ({"movie_id": OTHER["id"], "rating_type": "UPVOTE"}, []),
+        ({"movie_id": str(uuid4())}, []),
+    ],
+)
+def test_the_list_can_be_filtered(
+    client: FlaskClient, me: Headers, wanted: dict[str, str], found: list[int]
+) -> None:
+    """Filters by type and by movie narrow the list, alone and together, and its count."""
+    ids = [
+        rate(client, me, MOVIE["id"], "UPVOTE")["id"],
+        rate(client, me, OTHER["id"], "DOWNVOTE")["id"],
+    ]
+    page = client.get(RATINGS, query_string=wanted, headers=me).get_json()
+    assert [rating["id"] for rating in page["results"]] == [ids[number] for number in found]
+    assert page["count"] == len(found)
+
+
+def test_the_list_has_pages(client: FlaskClient, me: Headers) -> None:
+    """Pages are cut from the whole list, and their links keep the filter."""
+    ids = [rate(client, me, movie["id"])["id"] for movie in sample_catalogue().movies[:3]]
+    wanted = {"rating_type": "UPVOTE", "page_size": 2}
+    first = client.get(RATINGS, query_string=wanted, headers=me).get_json()
+    second = client.get(first["next"], headers=me).get_json()
+    assert (first["count"], second["count"]) == (3, 3)
+    assert [rating["id"] for rating in first["results"] + second["results"]] == ids[::-1]
+    assert (first["previous"], second["next"]) == (None, None)
+    assert client.get(second["previous"], headers=me).get_json()["results"] == first["results"]
+
+
+@pytest.mark.parametrize("page", ["2", "9" * 30])
+def test_a_page_past_the_end_of_the_list_is_404(
+    client: FlaskClient, me: Headers, page: str
+) -> None:
+    """The list of somebody without ratings has page 1 and no other."""
+    assert listed(client, me) == []
+    assert client.get(f"{RATINGS}?page={page}", headers=me).status_code == 404
+
+
+@once
+@pytest.mark.parametrize(
+    ("wanted", "member"),
+    [
+        ("rating_type=BOTH", "rating_type"),
+        ("rating_type=", "rating_type"),
+        ("movie_id=7", "movie_id"),
+        ("user_id=7", "user_id"),
+        ("page_size=101", "page_size"),
+    ],
+)
+def test_parameters_that_the_list_lacks_are_422(
+    client: FlaskClient, me: Headers, wanted: str, member: str
+) -> None:
+    """A filter that can't match, or isn't one, is told by its name."""
+    answer = client.get(f"{RATINGS}?{wanted}", headers=me)
+    assert answer.status_code == 422
+    assert list(answer.get_json()["errors"]) == [member]
+
+
+def test_a_page_of_100_costs_what_a_page_of_1_costs(
+    client: FlaskClient, me: Headers, statements: list[str]
+) -> None:
+    """The list takes two statements, however many ratings and their movies are on the page."""
+    for movie in sample_catalogue().movies[:100]:
+        rate(client, me, movie["id"])
+    for size in (1, 100):
+        statements.clear()
+        assert len(listed(client, me, page_size=size)) == size
+        assert len(statements) == 2

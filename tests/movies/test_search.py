@@ -1,0 +1,231 @@
+"""Searching: what November 7 finds, with the votes as they are now."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
+
+import pytest
+from conftest import Accounts
+from flask import Flask
+from flask.testing import FlaskClient
+
+from movies.november7.sample.catalogue import Catalogue, asked, sample_catalogue
+from movies.november7.sample.server import StandIn
+
+SEARCH = "/api/v1/movies/"
+MEMBERS = {
+    *("id", "title", "description", "image_url", "rating"),
+    *("upvotes", "downvotes", "my_rating"),
+}
+TEXTS = [
+    "Tom & Jerry",
+    "#Alive",
+    "100% Wolf",
+    "Romeo + Juliet",
+    "🦊 7=8?",
+    '"O\'Brien"',
+    "a/b;c\\d",
+]
+
+
+once = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
+    return make_app(NOVEMBER7_URL=stand_in.url)
+
+
+def named(*titles: str) -> Catalogue:
+    return Catalogue([{"id": str(uuid4()), "title": title} for title in titles])
+
+
+def parameters(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
+
+
+def test_a_movie_is_what_november_7_says_and_its_votes(client: FlaskClient, auth: Accounts) -> None:
+    """Each result has the contract's eight members, the first five as November 7 gave them."""
+    answer = client.get(SEARCH, query_string={"query": "matrix"}, headers=auth.headers())
+    theirs = [m for m in sample_catalogue().movies if "matrix" in m["title"].casefold()]
+    votes = {"upvotes": 0, "downvotes": 0, "my_rating": None}
+    assert answer.get_json() == {
+        "count": len(theirs),
+        "next": None,
+        "previous": None,
+        "results": [{**movie, **votes} for movie in theirs],
+    }
+    assert all(set(movie) == MEMBERS for movie in answer.get_json()["results"])
+
+
+def test_what_november_7_leaves_out_is_null(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn
+) -> None:
+    """A movie of which November 7 tells id and title alone has null for the other three."""
+    stand_in.catalogue = named("Bare")
+    answer = client.get(SEARCH, query_string={"query": "bare"}, headers=auth.headers())
+    (movie,) = answer.get_json()["results"]
+    assert (movie["description"], movie["image_url"], movie["rating"]) == (None, None, None)
+
+
+def test_votes_are_live_on_a_page_from_the_cache(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn
+) -> None:
+    """A vote counts in the very next search, for everyone, though November 7 isn't asked again."""
+    mine, theirs = auth.headers(), auth.headers()
+    before = client.get(f"{SEARCH}?query=fargo", headers=mine).get_json()["results"][0]
+    vote = f"{SEARCH}{before['id']}/rating/"
+    rating = client.put(vote, json={"rating_type": "UPVOTE"}, headers=mine).get_json()
+    client.put(vote, json={"rating_type": "DOWNVOTE"}, headers=theirs)
+    after = client.get(f"{SEARCH}?query=fargo", headers=mine).get_json()["results"][0]
+    my_rating = {"id": rating["id"], "rating_type": "UPVOTE"}
+    assert after == {**before, "upvotes": 1, "downvotes": 1, "my_rating": my_rating}
+    assert len(stand_in.requests) == 1
+
+
+def test_ones_own_vote_is_nobody_elses(client: FlaskClient, auth: Accounts) -> None:
+    """`my_rating` is null for a caller who hasn't voted, whoever else has."""
+    mine, theirs = auth.headers(), auth.headers()
+    movie = client.get(f"{SEARCH}?query=fargo", headers=mine).get_json()["results"][0]
+    client.put(f"{SEARCH}{movie['id']}/rating/", json={"rating_type": "UPVOTE"}, headers=mine)
+    seen = client.get(f"{SEARCH}?query=fargo", headers=theirs).get_json()["results"][0]
+    assert (seen["upvotes"], seen["my_rating"]) == (1, None)
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_warm_search_is_one_select(
+    client: FlaskClient, auth: Accounts, statements: list[str], size: int
+) -> None:
+    """A warm search reads the votes in one statement whatever the page size, and writes nothing."""
+    headers = auth.headers()
+    wanted = {"query": "a", "page_size": size}
+    assert len(client.get(SEARCH, query_string=wanted, headers=headers).get_json()["results"]) > 0
+    statements.clear()
+    answer = client.get(SEARCH, query_string=wanted, headers=headers)
+    assert answer.headers["Cache-Status"].startswith("november7; hit")
+    assert [statement.split()[0] for statement in statements] == ["SELECT"]
+
+
+@once
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_reaches_november_7_exactly(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, text: str
+) -> None:
+    """Whatever characters a query has, November 7 is asked for just that."""
+    client.get(SEARCH, query_string={"query": text}, headers=auth.headers())
+    assert [asked(target) for target in stand_in.requests] == [
+        {"skip": "0", "limit": "10", "query": text}
+    ]
+
+
+@once
+@pytest.mark.parametrize("text", TEXTS)
+def test_links_keep_every_parameter(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, text: str
+) -> None:
+    """`next` and `previous` are absolute, differ in the page alone, and can be followed."""
+    stand_in.catalogue = named(*(f"{text} {part}" for part in range(3)))
+    headers = auth.headers()
+    wanted = {"query": text, "page_size": "1", "page": "2"}
+    page = client.get(SEARCH, query_string=wanted, headers=headers).get_json()
+    for link, number in (("next", "3"), ("previous", "1")):
+        assert page[link].startswith("http://localhost/api/v1/movies/?")
+        assert parameters(page[link]) == {**wanted, "page": number}
+        (movie,) = client.get(page[link], headers=headers).get_json()["results"]
+        assert movie["title"] == f"{text} {int(number) - 1}"
+
+
+def test_the_pages_are_the_whole_list_once(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn
+) -> None:
+    """Following `next` from page 1 visits every match in November 7's order, then ends."""
+    headers = auth.headers()
+    seen: list[str] = []
+    following: str | None = f"{SEARCH}?query=the&page_size=7"
+    while following:
+        page = client.get(following, headers=headers).get_json()
+        seen += [movie["id"] for movie in page["results"]]
+        following = page["next"]
+    wanted = [m["id"] for m in sample_catalogue().movies if "the" in m["title"].casefold()]
+    assert seen == wanted
+    assert page["count"] == len(wanted)
+
+
+@pytest.mark.parametrize("page", ["2", "1000000", "214748365", "9" * 30])
+def test_a_page_past_the_end_is_404(client: FlaskClient, auth: Accounts, page: str) -> None:
+    """However far past the end a page is, it is a problem that says that the list ends before."""
+    wanted = {"query": "fargo", "page": page}
+    answer = client.get(SEARCH, query_string=wanted, headers=auth.headers())
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+    assert answer.get_json()["detail"] == "The list ends before this page."
+
+
+def test_page_1_of_nothing_is_empty(client: FlaskClient, auth: Accounts) -> None:
+    """A search that finds nothing is answered with a page that has no results."""
+    answer = client.get(f"{SEARCH}?query=no+such+film", headers=auth.headers())
+    nothing: dict[str, Any] = {"count": 0, "next": None, "previous": None, "results": []}
+    assert (answer.status_code, answer.get_json()) == (200, nothing)
+
+
+@once
+@pytest.mark.parametrize(
+    "same",
+    ["query=+fargo%20", "query=%09fargo", "query=fargo&page=1", "page_size=10&query=fargo"],
+)
+def test_one_meaning_has_one_entry(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, same: str
+) -> None:
+    """White space around it, defaults spelt out and another order cost no second request."""
+    headers = auth.headers()
+    first = client.get(f"{SEARCH}?query=fargo", headers=headers)
+    second = client.get(f"{SEARCH}?{same}", headers=headers)
+    assert second.get_json()["results"] == first.get_json()["results"]
+    assert len(stand_in.requests) == 1
+
+
+@once
+@pytest.mark.parametrize("other", ["Fargo", "far go", "fargo\u200b"])
+def test_another_text_is_asked(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, other: str
+) -> None:
+    """A query that wasn't asked before, if only by letter case, is asked of the provider."""
+    headers = auth.headers()
+    for text in ("fargo", other):
+        client.get(SEARCH, query_string={"query": text}, headers=headers)
+    assert [asked(target)["query"] for target in stand_in.requests] == ["fargo", other]
+
+
+@once
+@pytest.mark.parametrize(
+    ("wanted", "member"),
+    [
+        ("", "query"),
+        ("query=", "query"),
+        ("query=%20%09", "query"),
+        (f"query={'x' * 201}", "query"),
+        ("query=a&page=0", "page"),
+        ("query=a&page=-1", "page"),
+        ("query=a&page=1.0", "page"),
+        ("query=a&page=", "page"),
+        ("query=a&page_size=0", "page_size"),
+        ("query=a&page_size=101", "page_size"),
+        ("query=a&ids=1", "ids"),
+        ("query=a&query=b", "query"),
+    ],
+)
+def test_parameters_out_of_range_are_422(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, wanted: str, member: str
+) -> None:
+    """What a search can't mean is told by the name of its parameter, and November 7 isn't asked."""
+    answer = client.get(f"{SEARCH}?{wanted}", headers=auth.headers())
+    assert answer.status_code == 422
+    assert list(answer.get_json()["errors"]) == [member]
+    assert stand_in.requests == []
+
+
+def test_a_query_is_measured_once_trimmed(client: FlaskClient, auth: Accounts) -> None:
+    """200 characters are a query, whatever white space is around them."""
+    wanted = {"query": f"  {'é' * 200}\t"}
+    answer = client.get(SEARCH, query_string=wanted, headers=auth.headers())
+    assert answer.status_code == 200

@@ -1,0 +1,178 @@
+"""Where the answers of a search come from, and what is said when none can be had."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+
+import pytest
+import time_machine
+from conftest import Accounts
+from crowd import at_once
+from flask import Flask
+from flask.testing import FlaskClient
+
+from movies.november7.sample.manners import ERROR_PAGE, REFUSAL, TRACEBACK
+from movies.november7.sample.server import Manners, StandIn
+
+SEARCH = "/api/v1/movies/?query=matrix"
+THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
+    return make_app(
+        NOVEMBER7_URL=stand_in.url,
+        NOVEMBER7_TTL=60,
+        NOVEMBER7_STALE=600,
+        NOVEMBER7_DEADLINE=0.6,
+    )
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """The time of day, which stands still until it is moved."""
+    with time_machine.travel(THEN, tick=False) as clock:
+        yield clock
+
+
+def source(client: FlaskClient, headers: dict[str, str]) -> tuple[str, str]:
+    """`Cache-Status` and `Age` of a search."""
+    answer = client.get(SEARCH, headers=headers)
+    assert answer.status_code == 200
+    assert len(answer.get_json()["results"]) == 5
+    return answer.headers["Cache-Status"], answer.headers["Age"]
+
+
+def test_a_miss_says_so(client: FlaskClient, auth: Accounts, clock: time_machine.Traveller) -> None:
+    """The first search is forwarded, has no age, and is fresh for the whole TTL."""
+    assert source(client, auth.headers()) == ("november7; fwd=miss; stored; ttl=60", "0")
+
+
+def test_a_hit_says_how_old_it_is(
+    client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
+) -> None:
+    """A page from the cache tells the seconds since November 7 gave it, and those it has left."""
+    headers = auth.headers()
+    source(client, headers)
+    clock.shift(45)
+    assert source(client, headers) == ("november7; hit; ttl=15", "45")
+
+
+def test_a_stale_page_is_served_while_it_is_refreshed(
+    client: FlaskClient, auth: Accounts, clock: time_machine.Traveller, stand_in: StandIn
+) -> None:
+    """A page past its TTL is served at once, says that it is being refreshed, and is."""
+    headers = auth.headers()
+    source(client, headers)
+    clock.shift(70)
+    stale = ("november7; hit; detail=stale-while-revalidate; ttl=-10", "70")
+    assert source(client, headers) == stale
+    until = monotonic() + 5
+    while (now := source(client, headers)) == stale and monotonic() < until:
+        pass
+    assert now == ("november7; hit; ttl=60", "0")
+    assert len(stand_in.requests) == 2
+
+
+def test_a_stale_page_is_served_when_november_7_is_down(
+    client: FlaskClient, auth: Accounts, clock: time_machine.Traveller, stand_in: StandIn
+) -> None:
+    """A page past its TTL is an answer still when November 7 can't be connected to."""
+    headers = auth.headers()
+    source(client, headers)
+    stand_in.stop()
+    clock.shift(660 - 1)
+    status, age = source(client, headers)
+    assert status.startswith("november7; hit; detail=stale-")
+    assert age == "659"
+
+
+def test_a_page_past_its_stale_window_is_asked_for_anew(
+    client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
+) -> None:
+    """What is older than the TTL and the stale window together is a miss."""
+    headers = auth.headers()
+    source(client, headers)
+    clock.shift(660)
+    assert source(client, headers) == ("november7; fwd=miss; stored; ttl=60", "0")
+
+
+def test_searches_at_the_same_time_share_a_miss(
+    app: Flask, clock: time_machine.Traveller, auth: Accounts, stand_in: StandIn
+) -> None:
+    """Of callers who ask for one page at once one is forwarded; the others say they joined it."""
+    headers = auth.headers()
+    stand_in.manners = Manners(latency=(0.2, 0.2))
+    found = at_once(partial(source, app.test_client(), headers) for _ in range(4))
+    miss = "november7; fwd=miss; {}; ttl=60"
+    assert Counter(status for status, _ in found) == {
+        miss.format("stored"): 1,
+        miss.format("collapsed"): 3,
+    }
+    assert len(stand_in.requests) == 1
+
+
+def test_the_embedded_catalogue_says_the_same(
+    make_app: Callable[..., Flask], clock: time_machine.Traveller
+) -> None:
+    """Where the embedded catalogue answers, searches have the same headers."""
+    client = make_app(NOVEMBER7_TTL=60).test_client()
+    headers = Accounts(client).headers()
+    sources = [source(client, headers) for _ in range(2)]
+    assert sources == [
+        ("november7; fwd=miss; stored; ttl=60", "0"),
+        ("november7; hit; ttl=60", "0"),
+    ]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("manners", "status"),
+    [
+        pytest.param(Manners(refuse=1), 503, id="refused"),
+        pytest.param(Manners(refuse=1, codes=(429,), retry_after="60"), 503, id="told to wait"),
+        pytest.param(Manners(error=1), 503, id="error"),
+        pytest.param(Manners(html=1), 503, id="html"),
+        pytest.param(Manners(malformed=1, seed=7), 503, id="malformed"),
+        pytest.param(Manners(truncated=1), 503, id="truncated"),
+        pytest.param(Manners(short=1), 503, id="short"),
+        pytest.param(Manners(reset=1), 503, id="reset"),
+        pytest.param(Manners(redirect=1), 503, id="redirected"),
+        pytest.param(Manners(hang=1), 504, id="hanging"),
+        pytest.param(Manners(drip=1), 504, id="dripping"),
+        pytest.param(Manners(drip_headers=1), 504, id="dripping headers"),
+    ],
+)
+def test_a_failure_is_told_honestly(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, manners: Manners, status: int
+) -> None:
+    """Where nothing true can be said, a problem says when to come back, and no more than that."""
+    stand_in.manners = manners
+    answer = client.get(SEARCH, headers=auth.headers())
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert set(answer.get_json()) == {"type", "title", "status", "detail"}
+    for text in (REFUSAL, TRACEBACK.strip(), ERROR_PAGE.strip(), "127.0.0.1", "Matrix"):
+        assert text not in answer.text
+
+
+def test_a_failure_is_not_kept(client: FlaskClient, auth: Accounts, stand_in: StandIn) -> None:
+    """The search that follows a failed one is answered as soon as November 7 answers."""
+    headers = auth.headers()
+    stand_in.manners = Manners(error=1)
+    assert client.get(SEARCH, headers=headers).status_code == 503
+    stand_in.manners = Manners()
+    assert source(client, headers)[0].startswith("november7; fwd=miss")
+
+
+def test_a_provider_that_is_not_there_is_503(
+    client: FlaskClient, auth: Accounts, stand_in: StandIn
+) -> None:
+    """Where nothing listens at November 7's address, a search is 503 with `Retry-After`."""
+    headers = auth.headers()
+    stand_in.stop()
+    answer = client.get(SEARCH, headers=headers)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1

@@ -1,0 +1,271 @@
+"""Tallies equal the ratings, whoever votes at the same time."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import pytest
+from conftest import rows
+from crowd import Headers, at_once, crowd
+from flask import Flask
+from flask.testing import FlaskCliRunner
+from sqlalchemy import delete, func, select, text, update
+
+from movies.extensions import db
+from movies.movies import tallies
+from movies.movies.models import Movie, Rating, RatingType
+from movies.movies.registry import remember
+from movies.november7.sample.catalogue import sample_catalogue
+
+MOVIES = [movie["id"] for movie in sample_catalogue().movies[:3]]
+RATINGS = "/api/v1/movies/ratings/"
+KINDS = ("UPVOTE", "DOWNVOTE")
+
+
+@pytest.fixture(autouse=True)
+def known(app: Flask) -> None:
+    """The registry knows the movies that are voted on."""
+    with app.app_context():
+        remember(sample_catalogue().movies[: len(MOVIES)])
+
+
+def put(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
+    path, body = f"/api/v1/movies/{movie_id}/rating/", {"rating_type": kind}
+    return app.test_client().put(path, json=body, headers=headers).status_code
+
+
+def clear(app: Flask, headers: Headers, movie_id: str) -> int:
+    path = f"/api/v1/movies/{movie_id}/rating/"
+    return app.test_client().delete(path, headers=headers).status_code
+
+
+def post(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
+    body = {"movie_id": movie_id, "rating_type": kind}
+    return app.test_client().post(RATINGS, json=body, headers=headers).status_code
+
+
+def patch(app: Flask, headers: Headers, kind: str) -> int:
+    """Change whichever rating of one's own comes first; 404 where there is none."""
+    client = app.test_client()
+    listed = client.get(RATINGS, headers=headers).get_json()["results"]
+    if not listed:
+        return 404
+    path, body = f"{RATINGS}{listed[-1]['id']}", {"rating_type": kind}
+    return client.patch(path, json=body, headers=headers).status_code
+
+
+def tally(app: Flask, movie_id: str = MOVIES[0]) -> tuple[int, int]:
+    """A movie's upvotes and downvotes by its tally."""
+    with app.app_context():
+        movie = db.session.get_one(Movie, UUID(movie_id))
+        return movie.upvotes, movie.downvotes
+
+
+def counted(app: Flask, movie_id: str = MOVIES[0]) -> tuple[int, int]:
+    """A movie's upvotes and downvotes by its ratings."""
+    statement = select(func.count()).where(Rating.movie_id == UUID(movie_id))
+    with app.app_context():
+        ups, downs = (
+            db.session.scalar(statement.where(Rating.rating_type == kind)) for kind in RatingType
+        )
+        return ups or 0, downs or 0
+
+
+def wrong(app: Flask) -> int:
+    with app.app_context():
+        return tallies.disagreements()
+
+
+def spoil(app: Flask, **values: Any) -> None:
+    """Give a movie a tally that isn't the count of its ratings."""
+    with app.app_context():
+        db.session.execute(update(Movie).where(Movie.id == UUID(MOVIES[0])).values(**values))
+        db.session.commit()
+
+
+def waits() -> bool:
+    """Whether somebody waits for a lock in this PostgreSQL database."""
+    statement = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with db.engine.connect() as connection:
+        return bool(connection.execute(text(statement)).all())
+
+
+def test_200_votes_at_once_are_200_votes(app: Flask) -> None:
+    """In a race of 200 voters for one movie every vote is cast, and counted once."""
+    votes = [KINDS[n % 4 == 0] for n in range(200)]
+    statuses = at_once(
+        partial(put, app, headers, MOVIES[0], kind)
+        for headers, kind in zip(crowd(app, 200), votes, strict=True)
+    )
+    assert Counter(statuses) == {201: 200}
+    assert counted(app) == tally(app) == (150, 50)
+    assert wrong(app) == 0
+
+
+def test_votes_of_few_users_in_every_way_at_once_agree(app: Flask) -> None:
+    """Votes set, cast, changed and cleared in a tangle leave tallies that equal the ratings."""
+    dice = random.Random(7)
+    voters = crowd(app, 4)
+
+    def calls(headers: Headers) -> list[Callable[[], int]]:
+        made: list[Callable[[], int]] = []
+        for _ in range(12):
+            movie_id, kind = dice.choice(MOVIES), dice.choice(KINDS)
+            made += [
+                partial(put, app, headers, movie_id, kind),
+                partial(clear, app, headers, movie_id),
+                partial(post, app, headers, movie_id, kind),
+                partial(patch, app, headers, kind),
+            ]
+        return dice.sample(made, 12)
+
+    statuses = at_once(call for headers in voters for call in calls(headers))
+    assert set(statuses) <= {200, 201, 204, 404, 409}
+    assert [tally(app, movie_id) for movie_id in MOVIES] == [
+        counted(app, movie_id) for movie_id in MOVIES
+    ]
+    assert wrong(app) == 0
+
+
+def test_one_user_rates_a_movie_once(app: Flask) -> None:
+    """Of many requests of one user to rate one movie one is 201; the others are 409."""
+    (headers,) = crowd(app, 1)
+    statuses = at_once(partial(post, app, headers, MOVIES[0], KINDS[n % 2]) for n in range(10))
+    assert Counter(statuses) == {201: 1, 409: 9}
+    assert sum(tally(app)) == 1
+    assert wrong(app) == 0
+
+
+def test_one_user_sets_a_vote_once(app: Flask) -> None:
+    """Of many requests of one user to set one vote one is 201, the others are 200."""
+    (headers,) = crowd(app, 1)
+    statuses = at_once(partial(put, app, headers, MOVIES[0], KINDS[n % 2]) for n in range(10))
+    assert Counter(statuses) == {201: 1, 200: 9}
+    assert sum(tally(app)) == 1
+    assert wrong(app) == 0
+
+
+def test_accounts_that_go_while_they_vote_leave_no_vote(app: Flask) -> None:
+    """Votes of accounts that are deleted meanwhile are refused or uncounted, never left over."""
+    staying, *going = crowd(app, 11)
+    for headers in going[:5]:
+        assert put(app, headers, MOVIES[1], "UPVOTE") == 201
+
+    def leave(headers: Headers) -> int:
+        return app.test_client().delete("/api/v1/users/me/", headers=headers).status_code
+
+    statuses = at_once(
+        [
+            *(partial(leave, headers) for headers in going),
+            *(partial(put, app, headers, movie, "UPVOTE") for headers in going for movie in MOVIES),
+            *(partial(put, app, staying, movie, "DOWNVOTE") for movie in MOVIES),
+        ]
+    )
+    assert statuses[:10] == [204] * 10
+    assert set(statuses[10:40]) <= {200, 201, 401}
+    assert statuses[40:] == [201] * 3
+    assert [tally(app, movie_id) for movie_id in MOVIES] == [(0, 1)] * 3
+    assert wrong(app) == 0
+
+
+def test_a_deleted_account_takes_its_votes_along(app: Flask) -> None:
+    """The votes of an account that goes are off the tallies, scores included; others' stay."""
+    one, other = crowd(app, 2)
+    for headers in (one, other):
+        for movie_id in MOVIES:
+            put(app, headers, movie_id, "UPVOTE")
+    assert app.test_client().delete("/api/v1/users/me/", headers=one).status_code == 204
+    assert [tally(app, movie_id) for movie_id in MOVIES] == [(1, 0)] * 3
+    assert wrong(app) == 0
+
+
+@pytest.mark.parametrize("values", [{"upvotes": 2}, {"downvotes": 1}, {"score": 0.5}])
+def test_a_wrong_tally_is_found_and_mended(app: Flask, values: dict[str, Any]) -> None:
+    """A tally with a wrong number or a wrong score is told by the check, and made anew."""
+    (headers,) = crowd(app, 1)
+    put(app, headers, MOVIES[0], "UPVOTE")
+    (right,) = rows(app, "SELECT max(score) FROM movies")
+    spoil(app, **values)
+    assert wrong(app) == 1
+    with app.app_context():
+        assert tallies.rebuild() == len(MOVIES)
+    assert (wrong(app), tally(app)) == (0, (1, 0))
+    assert rows(app, "SELECT max(score) FROM movies") == [right]
+
+
+def test_a_rebuild_goes_through_all_movies(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More movies than are locked at once are all made anew, each once."""
+    monkeypatch.setattr(tallies, "BATCH", 7)
+    with app.app_context():
+        remember(sample_catalogue().movies)
+        db.session.execute(update(Movie).values(upvotes=3))
+        db.session.commit()
+        assert tallies.disagreements() == 104
+        assert tallies.rebuild() == 104
+        assert tallies.disagreements() == 0
+
+
+def test_tallies_can_be_rebuilt_while_votes_are_cast(app: Flask) -> None:
+    """A rebuild in the middle of a race loses no vote and counts none twice."""
+    spoil(app, upvotes=1000)
+
+    def rebuild() -> int:
+        with app.app_context():
+            return tallies.rebuild()
+
+    votes = [
+        partial(put, app, headers, movie_id, "UPVOTE")
+        for headers in crowd(app, 12)
+        for movie_id in MOVIES
+    ]
+    results = at_once([*votes[:18], rebuild, *votes[18:], rebuild])
+    assert Counter(results) == {201: 36, 3: 2}
+    assert [tally(app, movie_id) for movie_id in MOVIES] == [(12, 0)] * 3
+    assert wrong(app) == 0
+
+
+def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
+    """A vote that is counted but not committed when a rebuild comes by is counted after it too."""
+    (headers,) = crowd(app, 1)
+    assert put(app, headers, MOVIES[0], "UPVOTE") == 201
+
+    def rebuild() -> int:
+        with app.app_context():
+            return tallies.rebuild()
+
+    with app.app_context(), ThreadPoolExecutor() as pool:
+        db.session.execute(delete(Rating))
+        tallies.count(UUID(MOVIES[0]), RatingType.UPVOTE, by=-1)
+        rebuilt = pool.submit(rebuild)
+        until = monotonic() + 5
+        while db.engine.name == "postgresql" and monotonic() < until and not waits():
+            pass
+        db.session.commit()
+        assert rebuilt.result(5) == len(MOVIES)
+    assert (wrong(app), tally(app)) == (0, (0, 0))
+
+
+def test_ratings_check_tells_by_its_exit_code(app: Flask, runner: FlaskCliRunner) -> None:
+    """`flask ratings check` exits with 0 where all agree, else with 1, and says how many don't."""
+    good = runner.invoke(args=["ratings", "check"])
+    assert (good.exit_code, good.stdout) == (0, "every tally agrees with its ratings\n")
+    spoil(app, upvotes=2)
+    bad = runner.invoke(args=["ratings", "check"])
+    assert bad.exit_code == 1
+    assert bad.stderr == "Error: 1 movies have a wrong tally; see `flask ratings rebuild`\n"
+
+
+def test_ratings_rebuild_mends_what_check_finds(app: Flask, runner: FlaskCliRunner) -> None:
+    """After `flask ratings rebuild` `flask ratings check` is content."""
+    spoil(app, upvotes=2)
+    rebuilt = runner.invoke(args=["ratings", "rebuild"])
+    assert (rebuilt.exit_code, rebuilt.stdout) == (0, "3 tallies rebuilt\n")
+    assert runner.invoke(args=["ratings", "check"]).exit_code == 0

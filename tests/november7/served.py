@@ -1,0 +1,149 @@
+"""The application under gunicorn with two workers, for tests over real sockets."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+from makers import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = 2
+ESTABLISHED = "01"  # as /proc/net/tcp has it
+
+
+class Served:
+    """The running application; `ask` is `requests.request` on its API, on a connection of its own.
+
+    `pids` are its workers'; `log` is what it has written so far; `is_shared` where its workers
+    share a Redis.
+    """
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.is_shared = bool(settings.get("REDIS_URL"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = directory / "log"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
+            "MOVIES_CONFIG": "development",
+            "INSTANCE_DIR": str(directory),
+            "JWT_SECRET_KEY": "a secret of the tests that is long enough",
+            "RATELIMIT_ENABLED": "false",
+            "WEB_CONCURRENCY": str(WORKERS),
+            "PORT": str(port),
+            "REDIS_URL": "",
+            "DATABASE_URL": "",
+            **settings,
+        }
+        self.headers: dict[str, str] = {}
+
+    def start(self) -> Self:
+        """Migrate the database, serve, and sign an account in."""
+        python = [sys.executable, "-m"]
+        options: dict[str, Any] = {"cwd": ROOT, "env": self._environment}
+        subprocess.run(
+            [*python, "flask", "--app", "wsgi", "db", "upgrade"],
+            check=True,
+            capture_output=True,
+            **options,
+        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*python, "gunicorn", "wsgi:app"], stdout=log, stderr=log, **options
+            )
+        assert eventually(lambda: len(self.pids) == WORKERS and self._is_up(), within=30)
+        account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
+        self.ask("POST", "/api/v1/users/register/", json=account)
+        access = self.ask("POST", "/api/v1/auth/token/", json=account).json()["access"]
+        self.headers = {"Authorization": f"Bearer {access}"}
+        return self
+
+    def stop(self) -> None:
+        """End it, the hard way if need be."""
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy on the way to this machine
+            wanted: dict[str, Any] = {"headers": self.headers, "timeout": 30, **options}
+            return session.request(method, self.url + path, **wanted)
+
+    def search(self, query: str, **options: Any) -> requests.Response:
+        return self.ask("GET", "/api/v1/movies/", params={"query": query}, **options)
+
+    def metric(self, sample: str) -> float:
+        """A sample of `/metrics`, 0 where there is none."""
+        text = self.ask("GET", "/metrics").text
+        found = re.search(rf"^{re.escape(sample)} (.+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers that are alive."""
+        booted = re.findall(r"Booting worker with pid: (\d+)", self.log)
+        return [int(pid) for pid in booted if _is_alive(int(pid))]
+
+    def kill(self, pid: int) -> None:
+        """End a worker without a warning."""
+        os.kill(pid, signal.SIGKILL)
+
+    def connected_to(self, port: int) -> list[int]:
+        """The workers that have a connection to this port of this machine; Linux knows."""
+        table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        sockets = {
+            f"socket:[{row[9]}]"
+            for row in table
+            if row[2].endswith(f":{port:04X}") and row[3] == ESTABLISHED
+        }
+        return [pid for pid in self.pids if sockets & _open_files(pid)]
+
+    def _is_up(self) -> bool:
+        try:
+            return self.ask("GET", "/health/ready", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(str(path.readlink()))
+    return found
+
+
+@contextmanager
+def served(directory: Path, **settings: str) -> Iterator[Served]:
+    """The application, running in `directory`."""
+    running = Served(directory, **settings)
+    try:
+        yield running.start()
+    finally:
+        running.stop()

@@ -1,0 +1,266 @@
+"""Pages as the client gives them: fresh, stale, fetched, shared, walked. The clock is moved."""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from makers import QUERY, STALE, TTL, at_once, counted, eventually, make_client, movie
+from redis import Redis
+
+from movies.logs import request_id
+from movies.november7.breaker import FAILURES
+from movies.november7.client import Client, Page
+from movies.november7.deadline import Deadline
+from movies.november7.errors import BadResponse, Refused, Rejected, TimedOut, Unavailable
+from movies.november7.sample.catalogue import Catalogue
+from movies.november7.sample.server import Manners, StandIn
+from movies.november7.session import Wanted
+
+STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
+MISBEHAVIOURS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def cache(request: pytest.FixtureRequest) -> dict[str, Redis]:
+    """Where pages are cached: the test runs once on each."""
+    return {"redis": request.getfixturevalue("redis")} if request.param == "redis" else {}
+
+
+@pytest.fixture
+def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the stand-in."""
+    made = []
+
+    def make(**settings: Any) -> Client:
+        made.append(make_client(stand_in.url, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make: Callable[..., Client], cache: dict[str, Redis]) -> Client:
+    return make(deadline=0.5, **cache)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """The time of day, which stands still until it is moved."""
+    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
+        yield clock
+
+
+def search(client: Client, query: str = QUERY) -> Page:
+    return client.search(query, skip=0, limit=3)
+
+
+def titles(page: Page) -> list[str]:
+    return [movie["title"] for movie in page.movies]
+
+
+def test_a_page_that_is_not_held_is_fetched(client: Client, stand_in: StandIn) -> None:
+    """The first search is a miss, and gives what the provider says."""
+    page = search(client)
+    expected = stand_in.catalogue._matches(QUERY)
+    assert (page.source, page.total, page.movies) == ("miss", 5, expected[:3])
+    assert len(stand_in.requests) == 1
+
+
+def test_a_fresh_page_is_a_hit(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """Up to the last moment of its freshness a page is served without a request."""
+    first = search(client)
+    clock.shift(TTL - 1)
+    page = search(client)
+    assert (page.source, page.age, page.ttl, page.movies) == ("hit", TTL - 1, 1, first.movies)
+    assert len(stand_in.requests) == 1
+
+
+def test_a_stale_page_is_served_while_it_is_refreshed(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """Past its freshness a page is served at once, and one request brings a fresh one."""
+    search(client)
+    clock.shift(TTL)
+    page = search(client)
+    assert (page.source, page.refreshing, page.age, page.ttl) == ("stale", True, TTL, 0)
+    assert eventually(lambda: search(client).source == "hit")
+    assert search(client).age == 0
+    assert len(stand_in.requests) == 2
+
+
+def test_a_refresh_brings_what_is_new(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """What the provider says by now replaces what it said."""
+    search(client)
+    stand_in.catalogue = Catalogue([movie(1, title="The Matrix Renewed")])
+    clock.shift(TTL)
+    assert len(search(client).movies) == 3
+    assert eventually(lambda: titles(search(client)) == ["The Matrix Renewed"])
+
+
+def test_a_hanging_provider_does_not_delay_a_stale_page(
+    make: Callable[..., Client], stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """Many who want a stale page have it at once, and cost one request between them."""
+    client = make(deadline=1.5)
+    search(client)
+    clock.shift(TTL)
+    stand_in.manners = Manners(hang=1)
+    stand_in.reset()
+    pages = [got.result(timeout=1) for got in at_once(20, lambda: search(client))]
+    assert {page.source for page in pages} == {"stale"}
+    assert eventually(lambda: len(stand_in.requests) == 1)
+
+
+def test_a_dead_page_is_not_served(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """Past its stale window a page is as good as none: it is fetched anew."""
+    search(client)
+    clock.shift(TTL + STALE)
+    assert search(client).source == "miss"
+
+
+def test_a_dead_page_is_not_served_in_an_outage(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """Not even where there is nothing else to say."""
+    search(client)
+    clock.shift(TTL + STALE)
+    stand_in.manners = Manners(refuse=1)
+    with pytest.raises(Refused):
+        search(client)
+
+
+@pytest.mark.parametrize("misbehaviour", MISBEHAVIOURS)
+def test_a_bad_answer_never_replaces_a_good_page(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller, misbehaviour: str
+) -> None:
+    """However a refresh fails, the page that is held stays, and is served."""
+    good = search(client)
+    clock.shift(TTL)
+    stand_in.manners = Manners(**{misbehaviour: 1})  # type: ignore[arg-type]
+    failed = counted("november7_tries_count")
+    search(client)
+    assert eventually(lambda: counted("november7_tries_count") > failed)
+    page = search(client)
+    assert (page.source, page.movies, page.total) == ("stale", good.movies, good.total)
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "kind"),
+    [("refuse", Refused), ("malformed", BadResponse), ("hang", TimedOut)],
+)
+def test_nothing_negative_is_kept(
+    client: Client, stand_in: StandIn, misbehaviour: str, kind: type[Unavailable]
+) -> None:
+    """A search that failed is asked again by the next caller."""
+    stand_in.manners = Manners(**{misbehaviour: 1})  # type: ignore[arg-type]
+    with pytest.raises(kind):
+        search(client)
+    stand_in.manners = Manners()
+    assert search(client).source == "miss"
+
+
+def test_a_page_without_movies_is_kept(client: Client, stand_in: StandIn) -> None:
+    """That nothing matches is a true answer like any other."""
+    pages = [search(client, "no such title") for _ in range(2)]
+    assert [(page.source, page.total, page.movies) for page in pages] == [
+        ("miss", 0, []),
+        ("hit", 0, []),
+    ]
+
+
+def test_who_shares_a_flight_is_told_so(client: Client, stand_in: StandIn) -> None:
+    """Of ten cold callers one misses and nine are collapsed into its flight."""
+    stand_in.manners = Manners(latency=(0.1, 0.1))
+    pages = [got.result() for got in at_once(10, lambda: search(client))]
+    assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
+    assert len(stand_in.requests) == 1
+
+
+def test_a_rejected_request_is_logged_as_our_defect(
+    client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A 422 is an error in the log, is asked once, and says nothing about the provider's health."""
+    stand_in.manners = Manners(refuse=1, codes=(422,))
+    for _ in range(4):
+        with pytest.raises(Rejected):
+            search(client)
+    lines = [(record.levelname, record.message) for record in caplog.records]
+    assert lines == [("ERROR", "our request was called wrong, which is a defect")] * 4
+    assert len(stand_in.requests) == 4
+    assert not client.breaker.is_open
+
+
+def test_look_ups_are_counted(client: Client, clock: time_machine.Traveller) -> None:
+    """A miss, a hit and a stale hit count under their names."""
+    names = ("miss", "hit", "stale")
+    before = [counted("november7_cache_total", result=name) for name in names]
+    search(client)
+    search(client)
+    clock.shift(TTL)
+    search(client)
+    assert [counted("november7_cache_total", result=name) for name in names] == [
+        count + 1 for count in before
+    ]
+
+
+def test_log_lines_have_the_id_of_the_request(
+    client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a flight absorbs is logged, on its own thread, under the request that began it."""
+    ids = []
+
+    def note(record: logging.LogRecord) -> bool:
+        ids.append(request_id.get())
+        return True
+
+    caplog.handler.addFilter(note)
+    stand_in.manners = Manners(refuse=1)
+    request_id.set("this-very-search")
+    with pytest.raises(Refused):
+        search(client)
+    assert ids.count("this-very-search") > 1
+
+
+def test_movies_are_passed_on_before_anyone_has_the_page(
+    make: Callable[..., Client], stand_in: StandIn
+) -> None:
+    """Whoever keeps a record of movies has them when the caller does, and not again on a hit."""
+    passed: list[Any] = []
+    client = make(on_page=passed.append)
+    assert passed == [search(client).movies]
+    search(client)
+    assert len(passed) == 1
+
+
+def test_a_small_bulkhead_still_answers_everyone(
+    make: Callable[..., Client], stand_in: StandIn
+) -> None:
+    """With one request at a time, twenty different searches are all answered, one by one."""
+    client = make(concurrency=1, deadline=5)
+    with ThreadPoolExecutor(20) as pool:
+        pages = list(pool.map(lambda number: search(client, str(number)), range(20)))
+    assert {page.source for page in pages} == {"miss"}
+    assert stand_in.most_in_flight == 1
+
+
+def test_what_waited_in_our_queue_does_not_count_against_the_provider(
+    client: Client, stand_in: StandIn
+) -> None:
+    """Fetches that had hardly any time left when their turn came don't open the breaker."""
+    stand_in.manners = Manners(hang=1)
+    for _ in range(FAILURES):
+        with pytest.raises(TimedOut):
+            client._ask(Wanted(QUERY, 0, 3), Deadline.after(client.deadline / 4))
+    assert not client.breaker.is_open

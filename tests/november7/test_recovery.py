@@ -1,0 +1,233 @@
+"""An outage and its end: failing fast, probing, and refreshing what was served stale."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from makers import TTL, counted, eventually, fail, make_client
+
+from movies.november7.client import Client
+from movies.november7.errors import Unavailable
+from movies.november7.sample.server import Manners, StandIn
+
+INTERVAL = 0.05
+THREAD = "november7-recovery"
+
+
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks follow each other quickly."""
+    monkeypatch.setattr("movies.november7.recovery.INTERVAL", INTERVAL)
+
+
+@pytest.fixture
+def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the stand-in."""
+    made = []
+
+    def make(**settings: Any) -> Client:
+        made.append(make_client(stand_in.url, tmp_path, deadline=0.25, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+    assert eventually(lambda: not looks_after())
+
+
+@pytest.fixture
+def client(make: Callable[..., Client]) -> Client:
+    return make()
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """The time of day, which stands still until it is moved."""
+    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
+        yield clock
+
+
+def looks_after() -> bool:
+    """Whether a thread looks after the provider."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
+
+
+def search(client: Client, query: str = "matrix") -> Any:
+    return client.search(query, skip=0, limit=3)
+
+
+def take_down(client: Client, stand_in: StandIn, **share: float) -> None:
+    """Have the provider fail until the breaker has opened."""
+    stand_in.manners = Manners(**(share or {"hang": 1}))  # type: ignore[arg-type]
+    fail(client)
+    assert client.breaker.is_open
+
+
+def test_a_process_whose_provider_is_well_has_no_such_thread(client: Client) -> None:
+    """Nothing looks after a provider that answers."""
+    search(client)
+    assert not looks_after()
+
+
+@pytest.mark.parametrize("misbehaviour", ["hang", "refuse", "malformed", "reset"])
+def test_an_outage_opens_the_breaker(client: Client, stand_in: StandIn, misbehaviour: str) -> None:
+    """However the provider is down, three failed fetches in a row tell."""
+    take_down(client, stand_in, **{misbehaviour: 1.0})
+
+
+def test_a_refusal_now_and_then_does_not(client: Client, stand_in: StandIn) -> None:
+    """Refusals that a second try absorbs are no outage."""
+    client.deadline = 5
+    stand_in.manners = Manners(refuse=0.3, seed=1)
+    for number in range(20):
+        search(client, str(number))
+    assert not client.breaker.is_open
+
+
+def test_an_open_breaker_fails_fast(client: Client, stand_in: StandIn) -> None:
+    """While the provider is down a cold search is refused at once, and isn't sent."""
+    take_down(client, stand_in)
+    begun = time.monotonic()
+    with pytest.raises(Unavailable) as failure:
+        search(client)
+    assert time.monotonic() - begun < 0.2
+    assert failure.value.retry_after >= 1
+    assert not any("matrix" in target for target in stand_in.requests)
+
+
+def test_an_open_breaker_serves_what_is_held(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """A fresh page is a hit as ever, a stale one is served and said not to be refreshing."""
+    search(client)
+    take_down(client, stand_in)
+    assert search(client).source == "hit"
+    clock.shift(TTL)
+    page = search(client)
+    assert (page.source, page.refreshing) == ("stale", False)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+def test_a_probe_finds_the_return(
+    make: Callable[..., Client], stand_in: StandIn, concurrency: int
+) -> None:
+    """Once the provider is back the breaker closes by itself, with any bulkhead."""
+    client = make(concurrency=concurrency)
+    stand_in.manners = Manners(hang=1)
+    while not client.breaker.is_open:
+        fail(client, 1)
+    stand_in.manners = Manners()
+    assert eventually(lambda: not client.breaker.is_open)
+    assert search(client).source == "miss"
+
+
+def test_a_provider_that_refuses_connections_is_found_again(
+    client: Client, stand_in: StandIn
+) -> None:
+    """So it is after nothing listened at all."""
+    stand_in.stop()
+    take_down(client, stand_in, hang=0)
+    stand_in.start()
+    assert eventually(lambda: not client.breaker.is_open)
+
+
+def test_probes_ask_for_little(client: Client, stand_in: StandIn) -> None:
+    """A probe asks for one movie, and few of them are under way at once."""
+    take_down(client, stand_in)
+    stand_in.reset()
+    assert eventually(lambda: len(stand_in.requests) >= 4)
+    assert set(stand_in.requests) == {"/movies/?skip=0&limit=1"}
+    assert stand_in.most_in_flight <= 4 + 3  # what was under way when the counting began
+
+
+def test_the_thread_ends_when_all_is_well(client: Client, stand_in: StandIn) -> None:
+    """Nobody looks after the provider any more once it is back."""
+    take_down(client, stand_in)
+    assert looks_after()
+    stand_in.manners = Manners()
+    assert eventually(lambda: not looks_after())
+
+
+def test_a_second_outage_is_looked_after_too(client: Client, stand_in: StandIn) -> None:
+    """What has ended can begin again."""
+    for _ in range(2):
+        take_down(client, stand_in)
+        stand_in.manners = Manners()
+        assert eventually(lambda: not client.breaker.is_open)
+
+
+def test_closing_the_client_ends_the_thread(client: Client, stand_in: StandIn) -> None:
+    """A client that is closed in an outage leaves nothing behind."""
+    take_down(client, stand_in)
+    client.close()
+    assert eventually(lambda: not looks_after())
+
+
+def test_pages_served_stale_in_an_outage_are_refreshed_after_it(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """Within seconds of the provider's return they are fresh, without anyone's asking again."""
+    queries = [str(number) for number in range(10)]
+    for query in queries:
+        search(client, query)
+    clock.shift(TTL)
+    take_down(client, stand_in)
+    for query in queries * 5:
+        assert search(client, query).source == "stale"
+    stand_in.manners = Manners()
+    assert eventually(lambda: not client.breaker.is_open and not looks_after())
+    assert {search(client, query).source for query in queries} == {"hit"}
+
+
+def test_a_page_is_refreshed_though_its_refresh_failed_once(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """One failed refresh, with the breaker closed, is made up for by itself."""
+    search(client)
+    clock.shift(TTL)
+    stand_in.manners = Manners(malformed=1)
+    failed = counted("november7_tries_count")
+    assert search(client).source == "stale"
+    assert eventually(lambda: counted("november7_tries_count") > failed)
+    stand_in.manners = Manners()
+    assert eventually(lambda: not looks_after())
+    assert search(client).source == "hit"
+
+
+def test_a_page_that_cannot_be_had_is_given_up(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """A refresh that fails again and again, while others succeed, isn't tried for ever."""
+    search(client)
+    clock.shift(TTL)
+    client.breaker.failed = lambda: None  # type: ignore[method-assign]  # others succeed
+    stand_in.manners = Manners(refuse=1, codes=(422,))
+    search(client)
+    assert eventually(lambda: len(stand_in.requests) > 3)
+    assert eventually(lambda: not looks_after())
+    assert len(stand_in.requests) < 8
+
+
+def test_only_so_many_pages_are_owed(
+    client: Client,
+    stand_in: StandIn,
+    clock: time_machine.Traveller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An outage in which everything is searched doesn't end in a flood of refreshes."""
+    monkeypatch.setattr("movies.november7.recovery.OWED", 3)
+    for number in range(6):
+        search(client, str(number))
+    clock.shift(TTL)
+    take_down(client, stand_in)
+    for number in range(6):
+        search(client, str(number))
+    stand_in.manners = Manners()
+    assert eventually(lambda: not looks_after())
+    asked = {target for target in stand_in.requests if "skip=0&limit=3" in target}
+    refreshed = [target for target in asked if stand_in.requests.count(target) > 1]
+    assert len(refreshed) == 3

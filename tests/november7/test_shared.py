@@ -1,0 +1,228 @@
+"""One flight among all processes that share a Redis; two of them are two clients here."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from makers import QUERY, eventually, make_client, unreachable_redis
+from redis import Redis
+
+from movies.november7 import shared as module
+from movies.november7.client import Client
+from movies.november7.deadline import Deadline
+from movies.november7.errors import BY_NAME, Refused, TimedOut, Unavailable
+from movies.november7.sample.server import Manners, StandIn
+from movies.november7.shared import SharedFlights
+
+LEASE_KEY = "test-flight:k"
+
+
+class Fetch:
+    """A page that both processes see once it has been fetched; it waits until it is let go."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.calls = 0
+        self.page: str | None = None
+        self._failure = failure
+
+    def lead(self) -> str:
+        self.calls += 1
+        self.begun.set()
+        self.let_go.wait(5)
+        if self._failure:
+            raise self._failure
+        self.page = "page"
+        return self.page
+
+    def by(self, redis: Redis, seconds: float = 5) -> Any:
+        """What a process gets."""
+        flights = SharedFlights(redis, "test")
+        return flights.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
+
+
+class Watched(Redis):
+    """Tells when someone follows a flight: then the lease and its landing are read together."""
+
+    following = False
+
+    def mget(self, *keys: Any) -> Any:
+        self.following = True
+        return super().mget(*keys)
+
+
+def leader_and_follower(redis: Redis, fetch: Fetch) -> list[Future[Any]]:
+    """What two processes get of which the second comes while the first is fetching."""
+    watched = Watched(connection_pool=redis.connection_pool)
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(fetch.by, redis)
+        fetch.begun.wait(5)
+        follower = pool.submit(fetch.by, watched)
+        assert eventually(lambda: watched.following)
+        fetch.let_go.set()
+    return [leader, follower]
+
+
+def test_the_second_process_waits_for_the_first(redis: Redis) -> None:
+    """While one process fetches a page, the other waits and finds it."""
+    fetch = Fetch()
+    assert [got.result() for got in leader_and_follower(redis, fetch)] == ["page", "page"]
+    assert fetch.calls == 1
+
+
+@pytest.mark.parametrize("kind", BY_NAME.values(), ids=BY_NAME)
+def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
+    """Whoever followed a flight that fails gets the failure, of its kind, and asks no more."""
+    fetch = Fetch(kind("no", retry_after=7))
+    failures = [got.exception() for got in leader_and_follower(redis, fetch)]
+    assert [(type(failure), str(failure)) for failure in failures] == [(kind, "no")] * 2
+    assert [failure.retry_after for failure in failures if isinstance(failure, kind)] == [7, 7]
+    assert fetch.calls == 1
+
+
+def test_a_failure_is_not_kept(redis: Redis) -> None:
+    """Who comes after a failed flight leads one of its own."""
+    failed, fetch = Fetch(Refused("no")), Fetch()
+    failed.let_go.set()
+    fetch.let_go.set()
+    with pytest.raises(Refused):
+        failed.by(redis)
+    assert fetch.by(redis) == "page"
+
+
+def test_a_defect_of_the_leader_does_not_strand_the_follower(redis: Redis) -> None:
+    """Where the leader raises what nobody expected, the follower leads."""
+    fetch = Fetch(ZeroDivisionError())
+    failures = [got.exception() for got in leader_and_follower(redis, fetch)]
+    assert [type(failure) for failure in failures] == [ZeroDivisionError] * 2
+    assert fetch.calls == 2
+
+
+def test_a_dead_leader_is_replaced(redis: Redis) -> None:
+    """A lease that nobody renews runs out, and who waited leads, well before the deadline."""
+    redis.set(LEASE_KEY, "dead", px=100)
+    fetch = Fetch()
+    fetch.let_go.set()
+    assert fetch.by(redis) == "page"
+
+
+def test_only_one_replaces_a_dead_leader(redis: Redis) -> None:
+    """Many who waited for a leader that died make one request between them."""
+    redis.set(LEASE_KEY, "dead", px=100)
+    fetch = Fetch()
+    with ThreadPoolExecutor(5) as pool:
+        followers = [pool.submit(fetch.by, redis) for _ in range(5)]
+        fetch.begun.wait(5)
+        fetch.let_go.set()
+    assert [follower.result() for follower in followers] == ["page"] * 5
+    assert fetch.calls == 1
+
+
+def test_a_lease_is_short_and_renewed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A living leader keeps its lease for as long as it takes, a dead one for a moment."""
+    monkeypatch.setattr(module, "LEASE", 0.15)
+    fetch, taken = Fetch(), threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(fetch.by, redis)
+        fetch.begun.wait(5)
+        token = redis.get(LEASE_KEY)
+        taken.wait(0.4)  # more than two leases
+        held, left = redis.get(LEASE_KEY), redis.pttl(LEASE_KEY)
+        fetch.let_go.set()
+    assert leader.result() == "page"
+    assert held == token
+    assert left in range(1, 151)
+
+
+def test_a_lease_is_given_back(redis: Redis) -> None:
+    """After a flight nothing is held that would keep the next one waiting."""
+    fetch = Fetch()
+    fetch.let_go.set()
+    fetch.by(redis)
+    assert not redis.exists(LEASE_KEY)
+
+
+def test_outcomes_do_not_pile_up(redis: Redis) -> None:
+    """What a flight leaves behind for its followers expires."""
+    fetch = Fetch()
+    fetch.let_go.set()
+    fetch.by(redis)
+    left = [redis.ttl(key) for key in redis.scan_iter()]
+    assert left
+    assert all(seconds in range(1, module.KEPT + 1) for seconds in left)
+
+
+def test_following_ends_at_the_deadline(redis: Redis) -> None:
+    """A flight of another process that doesn't come back has timed out for who follows it."""
+    redis.set(LEASE_KEY, "hanging")
+    with pytest.raises(TimedOut):
+        Fetch().by(redis, seconds=0.1)
+
+
+def test_what_has_landed_meanwhile_is_not_fetched(redis: Redis) -> None:
+    """Who gets the lease looks once more before asking."""
+    fetch = Fetch()
+    fetch.page = "page"
+    assert fetch.by(redis) == "page"
+    assert fetch.calls == 0
+
+
+def test_without_redis_everyone_leads(caplog: pytest.LogCaptureFixture) -> None:
+    """Where Redis fails each process fetches for itself, and says so."""
+    fetch = Fetch()
+    fetch.let_go.set()
+    assert fetch.by(unreachable_redis()) == "page"
+    assert [record.message for record in caplog.records] == ["flights are not shared"]
+
+
+# Two clients, each with threads of its own
+
+
+@pytest.fixture
+def clients(stand_in: StandIn, tmp_path: Path, redis: Redis) -> Iterator[list[Client]]:
+    clients = [make_client(stand_in.url, tmp_path, redis=redis) for _ in range(2)]
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def search_everywhere(clients: list[Client]) -> list[Future[Any]]:
+    """What ten callers of each client get for one search."""
+
+    def caller(client: Client) -> Callable[[], Any]:
+        return lambda: client.search(QUERY, skip=0, limit=3)
+
+    with ThreadPoolExecutor(20) as pool:
+        return [pool.submit(caller(client)) for _ in range(10) for client in clients]
+
+
+def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]) -> None:
+    """Twenty cold callers in two processes cost one provider request in all."""
+    stand_in.manners = Manners(latency=(0.1, 0.1))
+    pages = [got.result() for got in search_everywhere(clients)]
+    assert {page.total for page in pages} == {5}
+    assert len(stand_in.requests) == 1
+
+
+def test_all_processes_share_a_failure(stand_in: StandIn, clients: list[Client]) -> None:
+    """Twenty callers of a page that can't be had cost the provider the tries of one fetch."""
+    stand_in.manners = Manners(refuse=1, latency=(0.1, 0.1), codes=(422,))
+    failures = {type(got.exception()).__name__ for got in search_everywhere(clients)}
+    assert failures == {"Rejected"}
+    assert len(stand_in.requests) == 1
+
+
+def test_all_processes_refresh_once(stand_in: StandIn, clients: list[Client]) -> None:
+    """A stale page that both serve is asked for once."""
+    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
+        clients[0].search(QUERY, skip=0, limit=3)
+        clock.shift(61)
+        stand_in.manners = Manners(latency=(0.1, 0.1))
+        pages = [got.result() for got in search_everywhere(clients)]
+        assert {page.source for page in pages} == {"stale"}
+        assert eventually(lambda: clients[1].search(QUERY, skip=0, limit=3).source == "hit")
+    assert len(stand_in.requests) == 2

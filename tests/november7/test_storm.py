@@ -1,0 +1,163 @@
+"""Storms: thousands of searches at a provider that misbehaves, and what every answer says.
+
+`STORM_SEARCHES` is how many searches there are; the dice of provider and callers are seeded.
+"""
+
+import json
+import os
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import Accounts
+from flask import Flask
+from makers import movie
+from werkzeug.test import TestResponse
+
+from movies.november7.sample.catalogue import Catalogue
+from movies.november7.sample.manners import ERROR_PAGE, REFUSAL, TRACEBACK
+from movies.november7.sample.server import Manners, StandIn
+
+SEARCHES = int(os.environ.get("STORM_SEARCHES") or 2000)
+CALLERS = 16
+TTL = 2  # seconds, so that pages go stale while the storm lasts
+WORDS = [
+    "matrix",
+    "Dogs & Cats",
+    "100%",
+    "a+b",
+    "#1",
+    "Amélie",
+    "Straße",
+    "🎬",
+    '"quoted"',
+    "x=1&y",
+]
+MOVIES = [
+    movie(number, title=f"{WORDS[number % 10]} {WORDS[number // 10 % 10]} {number}")
+    for number in range(400)
+]
+SHARES: dict[str, Any] = {
+    **dict.fromkeys(["error", "malformed", "html", "truncated", "short", "reset"], 0.04),
+    **dict.fromkeys(["redirect", "drip", "drip_headers", "hang"], 0.01),
+}
+CACHE_STATUS = re.compile(
+    r"november7; (?P<how>hit|hit; detail=stale-while-revalidate|hit; detail=stale-if-error"
+    r"|fwd=miss; stored|fwd=miss; collapsed); ttl=(?P<ttl>-?\d+)"
+)
+PROVIDER_TEXTS = [REFUSAL, TRACEBACK.strip(), ERROR_PAGE.strip(), "Traceback", "doctype"]
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with StandIn(Catalogue(MOVIES)) as running:
+        yield running
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
+    return make_app(
+        NOVEMBER7_URL=stand_in.url,
+        NOVEMBER7_TTL=TTL,
+        NOVEMBER7_STALE=600,
+        NOVEMBER7_DEADLINE=2.0,
+    )
+
+
+def all_at_once(
+    app: Flask, auth: Accounts, searches: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any], TestResponse]]:
+    """Every search with its answer, by many callers at once."""
+    headers = auth.headers()
+
+    def answer(search: dict[str, Any]) -> tuple[dict[str, Any], TestResponse]:
+        return search, app.test_client().get(
+            "/api/v1/movies/", query_string=search, headers=headers
+        )
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return list(pool.map(answer, searches))
+
+
+def truth(stand_in: StandIn, search: dict[str, Any]) -> tuple[int, list[str], bool]:
+    """How many movies match, the ids of those on the page, and whether the page is past the end."""
+    wanted = search["query"].casefold()
+    ids = [film["id"] for film in MOVIES if wanted in film["title"].casefold()]
+    skip = (search["page"] - 1) * search["page_size"]
+    return len(ids), ids[skip : skip + search["page_size"]], bool(skip) and skip >= len(ids)
+
+
+def check(stand_in: StandIn, search: dict[str, Any], answer: TestResponse) -> str:
+    """Fail unless the answer is true; what kind of answer it was."""
+    total, ids, is_past_the_end = truth(stand_in, search)
+    assert not any(text in answer.text for text in PROVIDER_TEXTS)
+    body = json.loads(answer.text)
+    if answer.status_code == 200:
+        assert not is_past_the_end
+        assert (body["count"], [film["id"] for film in body["results"]]) == (total, ids)
+        status = CACHE_STATUS.fullmatch(answer.headers["Cache-Status"])
+        assert status, answer.headers["Cache-Status"]
+        age, ttl = int(answer.headers["Age"]), int(status["ttl"])
+        assert 0 <= age < 60
+        assert abs(age + ttl) <= TTL  # both are rounded down, a moment apart
+        if "stale" in status["how"]:
+            assert age >= TTL
+        elif "miss" in status["how"]:
+            assert age == 0
+        return status["how"]
+    assert answer.content_type == "application/problem+json"
+    assert body["status"] == answer.status_code
+    if answer.status_code == 404:
+        assert is_past_the_end
+    else:
+        assert answer.status_code in (503, 504)
+        assert int(answer.headers["Retry-After"]) >= 1
+    return str(answer.status_code)
+
+
+def test_every_answer_in_a_storm_is_true(app: Flask, auth: Accounts, stand_in: StandIn) -> None:
+    """Whatever the provider does, an answer is right and honest, or says that there is none."""
+    dice = random.Random(1)
+    searches: list[dict[str, Any]] = [
+        {
+            "query": dice.choice([*WORDS, "1", "2", "no such title", "dogs"]),
+            "page": dice.choice([1, 1, 1, 2, 3, 9]),
+            "page_size": dice.choice([1, 5, 10, 50, 100]),
+        }
+        for _ in range(SEARCHES)
+    ]
+    stand_in.manners = Manners(seed=1, latency=(0, 0.05), refuse=0.15, **SHARES)
+    kinds = Counter(
+        check(stand_in, search, answer) for search, answer in all_at_once(app, auth, searches)
+    )
+    assert {"hit", "fwd=miss; stored", "hit; detail=stale-while-revalidate", "404"} <= set(kinds)
+    assert kinds["503"] + kinds["504"] < SEARCHES / 4, kinds
+
+
+@pytest.mark.parametrize(
+    ("refusals", "answered", "requests"), [(0.09, 0.999, 1.3), (0.3, 0.99, 1.7)]
+)
+def test_refusals_are_absorbed(
+    app: Flask,
+    auth: Accounts,
+    stand_in: StandIn,
+    refusals: float,
+    answered: float,
+    requests: float,
+) -> None:
+    """Of cold searches nearly all are answered, at few requests each, however many are refused."""
+    stand_in.manners = Manners(seed=1, refuse=refusals)
+    number = SEARCHES // 2
+    searches = [{"query": f"{n}", "page": 1, "page_size": 10} for n in range(number)]
+    answers = all_at_once(app, auth, searches)
+    kinds = Counter(check(stand_in, search, answer) for search, answer in answers)
+    assert sum(kinds[kind] for kind in ("fwd=miss; stored", "fwd=miss; collapsed")) >= (
+        answered * number
+    )
+    assert len(stand_in.requests) <= requests * number

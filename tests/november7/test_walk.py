@@ -1,0 +1,132 @@
+"""Walks through the whole catalogue, and what is known after one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from makers import QUERY, TTL, make_client, movie
+from redis import Redis
+
+from movies.november7.client import Client, Page
+from movies.november7.errors import TimedOut, Unavailable
+from movies.november7.sample.catalogue import Catalogue
+from movies.november7.sample.server import Manners, StandIn
+
+STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
+MISBEHAVIOURS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def cache(request: pytest.FixtureRequest) -> dict[str, Redis]:
+    """Where pages are cached: the test runs once on each."""
+    return {"redis": request.getfixturevalue("redis")} if request.param == "redis" else {}
+
+
+@pytest.fixture
+def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the stand-in."""
+    made = []
+
+    def make(**settings: Any) -> Client:
+        made.append(make_client(stand_in.url, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make: Callable[..., Client], cache: dict[str, Redis]) -> Client:
+    return make(deadline=0.5, **cache)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """The time of day, which stands still until it is moved."""
+    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
+        yield clock
+
+
+def search(client: Client, query: str = QUERY) -> Page:
+    return client.search(query, skip=0, limit=3)
+
+
+def titles(page: Page) -> list[str]:
+    return [movie["title"] for movie in page.movies]
+
+
+def total(pages: Iterator[Page]) -> int:
+    return sum(len(page.movies) for page in pages)
+
+
+@pytest.fixture
+def many(stand_in: StandIn) -> int:
+    """How many movies the provider holds: more than two requests bring."""
+    stand_in.catalogue = Catalogue([movie(number) for number in range(2300)])
+    return 2300
+
+
+def test_a_walk_meets_every_movie(client: Client, stand_in: StandIn, many: int) -> None:
+    """The whole catalogue in as few requests as there can be, one at a time."""
+    client.deadline = 5
+    assert total(client.walk()) == many
+    assert (len(stand_in.requests), stand_in.most_in_flight) == (3, 1)
+
+
+def test_a_walk_takes_fresh_pages_from_the_cache(
+    client: Client, stand_in: StandIn, many: int
+) -> None:
+    """A second walk asks nothing, unless everything is wanted anew."""
+    client.deadline = 5
+    list(client.walk())
+    list(client.walk())
+    assert len(stand_in.requests) == 3
+    list(client.walk(refresh=True))
+    assert len(stand_in.requests) == 6
+
+
+def test_a_walk_takes_no_stale_page(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    """What is past its freshness is asked for again before it is said that a movie isn't there."""
+    list(client.walk())
+    clock.shift(TTL)
+    assert [page.source for page in client.walk()] == ["miss"]
+
+
+def test_a_walk_is_remembered_while_its_pages_are_fresh(
+    client: Client, clock: time_machine.Traveller
+) -> None:
+    """Before a walk, and once its pages are stale, nothing is known to be absent."""
+    known = [client.is_absent(STRANGER)]
+    list(client.walk())
+    for seconds in (TTL - 1, 1):
+        clock.shift(seconds)
+        known.append(client.is_absent(STRANGER))
+    assert known == [False, True, False]
+
+
+def test_what_a_walk_met_is_not_absent(client: Client) -> None:
+    """A movie of the catalogue is never said not to be there."""
+    (page,) = client.walk()
+    assert not any(client.is_absent(movie["id"]) for movie in page.movies)
+
+
+def test_a_walk_that_broke_off_is_none(client: Client, stand_in: StandIn, many: int) -> None:
+    """Part of the catalogue proves nothing of what isn't in it."""
+    client.deadline = 5
+    next(client.walk())
+    stand_in.manners = Manners(refuse=1, codes=(422,))
+    with pytest.raises(Unavailable):
+        list(client.walk())
+    assert not client.is_absent(STRANGER)
+
+
+def test_a_walk_ends_at_its_deadline(client: Client, stand_in: StandIn) -> None:
+    """A deadline is one for all pages."""
+    stand_in.manners = Manners(hang=1)
+    with pytest.raises(TimedOut):
+        list(client.walk(deadline=0.2))

@@ -1,0 +1,73 @@
+"""What stands in the application's database, asked in SQL."""
+
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+
+from movies.extensions import db
+
+
+def execute(statement: str, **values: Any) -> list[Any]:
+    """The rows that a statement returns, if any, committed. UUIDs are bound as the models do."""
+    types = [
+        sa.bindparam(name, type_=sa.Uuid())
+        for name, value in values.items()
+        if isinstance(value, uuid.UUID)
+    ]
+    with db.engine.begin() as connection:
+        result = connection.execute(sa.text(statement).bindparams(*types), values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def described() -> dict[str, Any]:
+    """Tables, columns, constraints and indexes, as the database itself describes them."""
+    if db.engine.name == "postgresql":
+        return {
+            "columns": execute(
+                "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
+                " column_default FROM information_schema.columns WHERE table_schema = 'public'"
+                " AND table_name != 'alembic_version' ORDER BY 1, 2"
+            ),
+            "constraints": execute(
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+                " FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+                " AND conrelid::regclass::text != 'alembic_version' ORDER BY 1, 2"
+            ),
+            "indexes": execute(
+                "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+                " AND tablename != 'alembic_version' ORDER BY 1"
+            ),
+        }
+    names = [
+        name
+        for (name,) in execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+            " AND name NOT LIKE 'sqlite_%' AND name != 'alembic_version' ORDER BY 1"
+        )
+    ]
+    return {
+        "columns": {name: sorted(columns(name)) for name in names},
+        "references": {
+            name: execute(f"SELECT * FROM pragma_foreign_key_list('{name}')") for name in names
+        },
+        "indexes": execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
+            " AND tbl_name != 'alembic_version' ORDER BY name"
+        ),
+        "checks": execute(
+            "SELECT name, sql LIKE '%AUTOINCREMENT%', sql LIKE '%CONSTRAINT rating_type CHECK%',"
+            " sql LIKE '%CONSTRAINT fk_ratings_movie_id_movies%'"
+            " FROM sqlite_master WHERE type = 'table' AND name IN ('users', 'ratings') ORDER BY 1"
+        ),
+    }
+
+
+def columns(table: str) -> list[Any]:
+    """A SQLite table's columns; whether a default is quoted makes no difference."""
+    return [
+        (name, kind, required, default and default.strip("'"), key)
+        for _, name, kind, required, default, key in execute(
+            f"SELECT * FROM pragma_table_info('{table}')"
+        )
+    ]

@@ -1,0 +1,99 @@
+"""The commands on accounts, tokens and the database, and how they fail."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import time_machine
+from conftest import PASSWORD, Accounts, rows
+from flask import Flask
+from flask.testing import FlaskCliRunner
+
+THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LIFETIME = 2592000  # seconds that a sign-in lasts
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tokens", "purge"],
+        ["users", "create", "ada@example.com", "--password", PASSWORD],
+        ["ratings", "check"],
+        ["ratings", "rebuild"],
+        ["cache", "warm"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_not_ready_is_told(
+    make_app: Callable[..., Flask], tmp_path: Path, command: list[str]
+) -> None:
+    """Where the tables aren't there, every command says so in a line, and exits with 1."""
+    app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    failed = app.test_cli_runner().invoke(args=command)
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].startswith("Error: The database failed: no such table")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_is_away_is_told(make_app: Callable[..., Flask], database_url: str) -> None:
+    """Where PostgreSQL can't be connected to, a command says so in a line, and exits with 1."""
+    app = make_app(DATABASE_URL="postgresql://postgres@127.0.0.1:1/movies")
+    failed = app.test_cli_runner().invoke(args=["tokens", "purge"])
+    assert failed.exit_code == 1
+    assert "Error: The database failed: connection failed" in failed.stderr
+    assert "Traceback" not in failed.output
+
+
+def test_purge_drops_what_has_expired(app: Flask, runner: FlaskCliRunner) -> None:
+    """`flask tokens purge` deletes sign-ins whose refresh token has expired, and no others."""
+    with time_machine.travel(THEN, tick=False) as clock:
+        accounts = Accounts(app.test_client())
+        accounts.headers("ada@example.com")
+        clock.shift(LIFETIME - 60)
+        accounts.sign_in("ada@example.com")
+        clock.shift(60)
+        purged = runner.invoke(args=["tokens", "purge"])
+        assert (purged.exit_code, purged.stdout) == (0, "1 sign-ins purged\n")
+        assert rows(app, "SELECT count(*) FROM sign_ins") == [(1,)]
+        assert runner.invoke(args=["tokens", "purge"]).stdout == "0 sign-ins purged\n"
+
+
+def test_create_makes_an_account_that_can_sign_in(app: Flask, runner: FlaskCliRunner) -> None:
+    """`flask users create` registers an address with its names."""
+    names = ["--first-name", "Ada", "--last-name", "Lovelace"]
+    made = runner.invoke(
+        args=["users", "create", "ada@example.com", "--password", PASSWORD, *names]
+    )
+    assert made.exit_code == 0
+    assert made.stdout == "account 1 created\n"
+    client = app.test_client()
+    access = Accounts(client).sign_in("ada@example.com")["access"]
+    me = client.get("/api/v1/users/me/", headers={"Authorization": f"Bearer {access}"})
+    assert me.get_json() == {
+        "id": 1,
+        "email": "ada@example.com",
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+    }
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "told"),
+    [
+        ("ADA@example.com", PASSWORD, "There is an account with this address."),
+        ("grace", PASSWORD, "email: An email address must have an @-sign."),
+        ("grace@example.com", "short", "password: Length must be between 8 and 128."),
+        ("grace@example.com", "password", "password: This password is too easy to guess."),
+    ],
+)
+def test_create_says_what_is_wrong(
+    app: Flask, runner: FlaskCliRunner, email: str, password: str, told: str
+) -> None:
+    """What registration would refuse, the command refuses with the reason, and exits with 1."""
+    Accounts(app.test_client()).register("ada@example.com")
+    failed = runner.invoke(args=["users", "create", email, "--password", password])
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].startswith(f"Error: {told}")
+    assert rows(app, "SELECT count(*) FROM users") == [(1,)]

@@ -1,0 +1,226 @@
+"""The application factory: which settings it takes, and which it refuses."""
+
+import logging
+import runpy
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Accounts
+from flask import Flask
+
+from config import CONFIGS, ROOT
+from movies import create_app
+from movies.settings import complete
+
+LIVE = "https://november7-730026606190.europe-west1.run.app/"
+Create = Callable[..., Flask]
+
+
+@pytest.fixture
+def create(settings: dict[str, Any], tmp_path: Path) -> Create:
+    """Makes an application of a configuration by name, with settings by keyword."""
+
+    def create(name: str, **overrides: Any) -> Flask:
+        app = create_app(name, {**settings, "INSTANCE_DIR": tmp_path, **overrides})
+        app.extensions["november7"].close()
+        return app
+
+    return create
+
+
+@pytest.mark.parametrize("secret", ["", "x" * 31, "é" * 15])
+def test_production_refuses_to_start_without_a_secret(create: Create, secret: str) -> None:
+    """What is missing, and how long it has to be, is said."""
+    with pytest.raises(RuntimeError, match=r"JWT_SECRET_KEY .* 32 bytes"):
+        create("production", JWT_SECRET_KEY=secret)
+
+
+@pytest.mark.parametrize("secret", ["x" * 32, "é" * 16])
+def test_production_starts_with_a_secret_of_32_bytes(create: Create, secret: str) -> None:
+    """Bytes count, not characters."""
+    assert create("production", JWT_SECRET_KEY=secret).config["JWT_SECRET_KEY"] == secret
+
+
+def test_production_makes_no_secret(create: Create, tmp_path: Path) -> None:
+    """A production that refused to start has not made a secret for the next time either."""
+    with pytest.raises(RuntimeError):
+        create("production", JWT_SECRET_KEY="")
+    assert not (tmp_path / "jwt-secret").exists()
+
+
+@pytest.mark.parametrize("name", ["", "prod", "Production", "../x"])
+def test_an_unknown_configuration_is_refused(create: Create, name: str) -> None:
+    """The names that there are, are said."""
+    with pytest.raises(RuntimeError, match="development, testing, production"):
+        create(name)
+
+
+def test_development_makes_a_secret_once(create: Create, tmp_path: Path) -> None:
+    """The secret is long enough, kept for the next start, and readable by its owner alone."""
+    first = create("development", JWT_SECRET_KEY="").config["JWT_SECRET_KEY"]
+    second = create("development", JWT_SECRET_KEY="").config["JWT_SECRET_KEY"]
+    assert first == second
+    assert len(first) >= 32
+    assert stat.S_IMODE((tmp_path / "jwt-secret").stat().st_mode) == 0o600
+
+
+def test_workers_that_start_together_have_one_secret(tmp_path: Path) -> None:
+    """Whoever makes the secret first, all sign with the same, and no draft is left."""
+
+    def secret(_: int) -> str:
+        app = Flask("movies")
+        app.config.from_object(CONFIGS["development"])
+        app.config.update(INSTANCE_DIR=tmp_path, JWT_SECRET_KEY="", DATABASE_URL="")
+        complete(app)
+        made: str = app.config["JWT_SECRET_KEY"]
+        return made
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(secret, range(8)))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["jwt-secret"]
+
+
+def test_a_secret_of_ones_own_is_not_replaced(create: Create, tmp_path: Path) -> None:
+    """Where a secret is set, none is made."""
+    create("development", JWT_SECRET_KEY="x" * 40)
+    assert not (tmp_path / "jwt-secret").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgres://u:p@db/movies", "postgresql+psycopg://u:***@db/movies"),
+        ("postgresql://u:p@db/movies", "postgresql+psycopg://u:***@db/movies"),
+        ("postgresql+psycopg://u:p@db/movies", "postgresql+psycopg://u:***@db/movies"),
+        ("sqlite:////tmp/x.sqlite3", "sqlite:////tmp/x.sqlite3"),
+    ],
+)
+def test_a_database_url_may_name_no_driver(create: Create, url: str, expected: str) -> None:
+    """PostgreSQL URLs, those of hosting services among them, get the driver that is installed."""
+    app = create("testing", DATABASE_URL=url)
+    assert str(app.config["SQLALCHEMY_DATABASE_URI"]) == expected
+
+
+def test_the_embedded_database_is_in_the_instance_directory(create: Create, tmp_path: Path) -> None:
+    """Without DATABASE_URL, a SQLite file is kept where the other embedded things are."""
+    app = create("testing", DATABASE_URL="")
+    assert app.config["SQLALCHEMY_DATABASE_URI"].database == str(tmp_path / "movies.sqlite3")
+
+
+def test_an_instance_directory_is_made(create: Create, tmp_path: Path) -> None:
+    """INSTANCE_DIR need not exist."""
+    create("testing", INSTANCE_DIR=tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_an_instance_directory_that_cannot_be_is_refused(create: Create, tmp_path: Path) -> None:
+    """INSTANCE_DIR is named where it can't be made."""
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeError, match="INSTANCE_DIR"):
+        create("testing", INSTANCE_DIR=tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "the embedded sample catalogue"),
+        (
+            "http://user:secret@november7.example:8080/api/?key=secret",
+            "November 7 at november7.example",
+        ),
+    ],
+)
+def test_the_start_up_log_says_which_provider_is_used(
+    create: Create, caplog: pytest.LogCaptureFixture, url: str, said: str
+) -> None:
+    """The log tells the sample from the service, and no more of an address than the host."""
+    with caplog.at_level(logging.INFO):
+        create("testing", NOVEMBER7_URL=url)
+    assert f"searches are answered by {said}" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "url"), [("Production", LIVE), ("Development", ""), ("Testing", "")]
+)
+def test_only_production_asks_the_live_provider_by_itself(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    """Without NOVEMBER7_URL, production asks the service and everything else the sample."""
+    monkeypatch.setenv("NOVEMBER7_URL", "")
+    assert url == runpy.run_path(str(ROOT / "config.py"))[name].NOVEMBER7_URL
+
+
+@pytest.mark.parametrize("name", ["Production", "Development"])
+def test_a_provider_can_be_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """NOVEMBER7_URL is the provider in every configuration."""
+    monkeypatch.setenv("NOVEMBER7_URL", "http://provider.example/")
+    settings = runpy.run_path(str(ROOT / "config.py"))[name]
+    assert settings.NOVEMBER7_URL == "http://provider.example/"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(("NOVEMBER7_TTL", "soon"), ("NOVEMBER7_TTL", "0"), ("NOVEMBER7_STALE", "-1")),
+        *(("NOVEMBER7_DEADLINE", "0"), ("NOVEMBER7_CONCURRENCY", "0")),
+        *(("JWT_ACCESS_TOKEN_EXPIRES", "-5"), ("TRUSTED_PROXIES", "-1"), ("TRUSTED_PROXIES", "x")),
+        ("RATELIMIT_ENABLED", "perhaps"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """The variable is named."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Exception, match=variable):
+        runpy.run_path(str(ROOT / "config.py"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "attribute", "default"),
+    [
+        ("NOVEMBER7_TTL", "NOVEMBER7_TTL", 3600),
+        ("NOVEMBER7_STALE", "NOVEMBER7_STALE", 604800),
+        ("NOVEMBER7_DEADLINE", "NOVEMBER7_DEADLINE", 10.0),
+        ("NOVEMBER7_CONCURRENCY", "NOVEMBER7_CONCURRENCY", 8),
+        ("JWT_ACCESS_TOKEN_EXPIRES", "JWT_ACCESS_TOKEN_EXPIRES", 900),
+        ("JWT_REFRESH_TOKEN_EXPIRES", "JWT_REFRESH_TOKEN_EXPIRES", 2592000),
+        ("TRUSTED_PROXIES", "TRUSTED_PROXIES", 0),
+        ("RATELIMIT_ENABLED", "RATELIMIT_ENABLED", True),
+    ],
+)
+def test_settings_have_the_defaults_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, variable: str, attribute: str, default: Any
+) -> None:
+    """What the table of settings says holds where the environment is silent."""
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("environs.Env.read_env", lambda *_args, **_kwargs: None)
+    assert getattr(runpy.run_path(str(ROOT / "config.py"))["Config"], attribute) == default
+
+
+def test_nothing_secret_is_logged(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """No password, token or address is in a log or a metric, whatever happens to an account."""
+    client = app.test_client()
+    secrets = ["ada@example.com", "lovelace-and-babbage", "notes on the engine", "not the password"]
+    with caplog.at_level(logging.DEBUG):
+        accounts = Accounts(client)
+        accounts.register("ada@example.com", "lovelace-and-babbage")
+        tokens = accounts.sign_in("ada@example.com", "lovelace-and-babbage")
+        headers = {"Authorization": f"Bearer {tokens['access']}"}
+        credentials = {"email": "ada@example.com", "password": "not the password"}
+        client.post("/api/v1/auth/token/", json=credentials)
+        client.post("/api/v1/users/register/", json=credentials)
+        client.post("/api/v1/auth/refresh/", json={"refresh": tokens["access"]})
+        client.get("/api/v1/movies/?query=matrix", headers=headers)
+        change = {
+            "current_password": "lovelace-and-babbage",
+            "new_password": "notes on the engine",
+        }
+        client.post("/api/v1/users/me/password/", json=change, headers=headers)
+    told = caplog.text + client.get("/metrics").text
+    assert [secret for secret in (*secrets, *tokens.values()) if secret in told] == []

@@ -1,0 +1,207 @@
+"""Hostile bodies, hand-picked: each is a 4xx problem, on either database, and writes nothing."""
+
+import json
+from io import BytesIO, RawIOBase
+from typing import Any
+
+import pytest
+from attacker import Attacker
+from conftest import Accounts
+from flask import Flask
+from flask.testing import FlaskClient
+
+KNOWN = "/api/v1/movies/00000000-0000-0000-0000-000000000001/rating/"
+BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/api/v1/auth/token/"): {"email": "ada@example.com", "password": "secret"},
+    ("POST", "/api/v1/auth/refresh/"): {"refresh": "token"},
+    ("POST", "/api/v1/auth/verify/"): {"token": "token"},
+    ("POST", "/api/v1/auth/logout/"): {"refresh": "token"},
+    ("POST", "/api/v1/users/register/"): {
+        "email": "eve@example.com",
+        "password": "lovelace-and-babbage",
+    },
+    ("PATCH", "/api/v1/users/me/"): {"first_name": "Ada"},
+    ("POST", "/api/v1/users/me/password/"): {
+        "current_password": "lovelace-and-babbage",
+        "new_password": "notes on the engine",
+    },
+    ("POST", "/api/v1/movies/ratings/"): {"movie_id": "x", "rating_type": "UPVOTE"},
+    ("PUT", "/api/v1/movies/ratings/1"): {"rating_type": "UPVOTE"},
+    ("PATCH", "/api/v1/movies/ratings/1"): {"rating_type": "UPVOTE"},
+    ("PUT", KNOWN): {"rating_type": "UPVOTE"},
+}
+
+
+@pytest.fixture
+def refused(app: Flask, auth: Accounts) -> Attacker:
+    """Sends a request of a user, which has to be a 4xx problem that writes nothing."""
+    return Attacker(app, auth)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b" ", 400),
+        (b"{", 400),
+        (b"{}x", 400),
+        (b"{'a': 1}", 400),
+        (b"\xef\xbb\xbf{}", 400),
+        (b"\xff\xfe{}", 400),
+        (b'{"a": "\xff"}', 400),
+        (b'{"a": "\xed\xa0\x80"}', 400),
+        ('{"a": "€"}'.encode("utf-16"), 400),
+        (b'{"a": "\x00"}', 400),
+        (b'{"a": NaN}', 400),
+        (b'{"a": -Infinity}', 400),
+        (b'{"a": 1' + b"0" * 5000 + b"}", 400),
+        (b"[" * 10_000 + b"]" * 10_000, 400),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400),
+        (b"[" * 100_000, 400),
+        (b"[]", 422),
+        (b"[{}]", 422),
+        (b"null", 422),
+        (b"true", 422),
+        (b"7", 422),
+        (b"1e400", 422),
+        (b'"{}"', 422),
+        (b'{"a": 1e400}', 422),
+        (b'{"a": 123456789012345678901234567890}', 422),
+        (b'{"\\ud800": 1}', 422),
+        (b'{"\\u0000": 1}', 422),
+        (b'{"": 1}', 422),
+        (b'{"__proto__": {}, "constructor": []}', 422),
+        (b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", 422),
+        (b"{" + b",".join(b'"m%d": 1' % n for n in range(5000)) + b"}", 422),
+    ],
+    ids=lambda value: str(value[:24]) if isinstance(value, bytes) else None,
+)
+def test_a_body_that_is_not_right_is_refused_everywhere(
+    refused: Attacker, body: bytes, status: int
+) -> None:
+    """What isn't JSON is 400, and what is no object, or has other members, is 422."""
+    for method, path in BODIES:
+        answer = refused(method, path, data=body, content_type="application/json")
+        assert answer.status_code == status, (method, path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("\0", "a\0b", "\ud800", "\udfff", "a\udc00b", 7, 1.5, 10**30, -(2**63) - 1, 1e300),
+        *(True, None, [], ["x"], {}, {"$ne": None}, "x" * 10_240),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_no_member_takes_a_hostile_value(refused: Attacker, value: Any) -> None:
+    """Each member of each body, set to the value, is refused; 422 where it is about the shape."""
+    for (method, path), body in BODIES.items():
+        for member in body:
+            wrong = body | {member: value}
+            answer = refused(method, path, data=json.dumps(wrong), content_type="application/json")
+            assert answer.status_code == 422, (method, path, member)
+            assert member in answer.get_json()["errors"], (method, path, member)
+
+
+def test_a_member_may_be_given_once(refused: Attacker) -> None:
+    """A member that comes twice is 422 of that member, whichever value is right."""
+    for (method, path), body in BODIES.items():
+        member = next(iter(body))
+        twice = f"{json.dumps(body)[:-1]}, {json.dumps(member)}: 1}}"
+        answer = refused(method, path, data=twice, content_type="application/json")
+        assert list(answer.get_json()["errors"]) == [member], (method, path)
+
+
+def test_other_members_are_refused(refused: Attacker) -> None:
+    """A member that the request doesn't have is 422 of that member."""
+    for (method, path), body in BODIES.items():
+        answer = refused(method, path, json=body | {"is_admin": True})
+        assert answer.get_json()["errors"]["is_admin"] == ["Unknown field."], (method, path)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *(None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"),
+        *(
+            "application/xml",
+            "application/jsonx",
+            "json",
+            "text/json",
+            "application/json-patch+json",
+        ),
+        *("*/*", "\u00e9", "application/"),
+    ],
+)
+def test_a_body_of_another_type_is_415(refused: Attacker, content_type: str | None) -> None:
+    """JSON that isn't called application/json is refused as what it says that it is."""
+    for (method, path), body in BODIES.items():
+        answer = refused(method, path, data=json.dumps(body), content_type=content_type)
+        assert answer.status_code == 415, (method, path)
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
+def test_the_type_may_be_spelled_otherwise(client: FlaskClient, content_type: str) -> None:
+    """Parameters and letter case of the media type make no difference."""
+    answer = client.post("/api/v1/auth/verify/", data=b"{", content_type=content_type)
+    assert answer.status_code == 400
+
+
+class Endless(RawIOBase):
+    """A body of 20 MB that counts what is read of it."""
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), 20 * 1024 * 1024 - self.bytes_read)
+        buffer[:size] = b"x" * size
+        self.bytes_read += size
+        return size
+
+
+@pytest.mark.parametrize(
+    "length",
+    [{"CONTENT_LENGTH": str(20 * 1024 * 1024)}, {"HTTP_TRANSFER_ENCODING": "chunked"}],
+    ids=["told", "chunked"],
+)
+def test_a_body_of_20_mb_is_413_without_reading_it(
+    refused: Attacker, length: dict[str, str]
+) -> None:
+    """Whether its length is told or not, hardly more is read than the 1 MiB that is allowed."""
+    for method, path in BODIES:
+        body = Endless()
+        stream: dict[str, Any] = {"wsgi.input": body, "wsgi.input_terminated": True}
+        answer = refused(
+            method, path, content_type="application/json", environ_overrides=stream | length
+        )
+        assert answer.status_code == 413, (method, path)
+        assert body.bytes_read <= 2 * 1024 * 1024
+
+
+def test_a_body_of_a_mib_is_read(client: FlaskClient) -> None:
+    """The largest body that is allowed is judged by its content."""
+    body = BytesIO(b" " * (1024 * 1024 - 2) + b"{}")
+    answer = client.post("/api/v1/auth/verify/", data=body, content_type="application/json")
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("rating_type", ["upvote", "UPVOTE ", "", "UP", 1, None, ["UPVOTE"], True])
+def test_a_vote_is_one_of_two_words(refused: Attacker, rating_type: Any) -> None:
+    """Any other `rating_type` is 422 of that member."""
+    for method in ("PUT", "PATCH"):
+        answer = refused(method, "/api/v1/movies/ratings/1", json={"rating_type": rating_type})
+        assert list(answer.get_json()["errors"]) == ["rating_type"]
+
+
+def test_endpoints_without_parameters_take_none(refused: Attacker) -> None:
+    """A query string is 422 where a request has no parameters, before the body is looked at."""
+    for (method, path), body in BODIES.items():
+        answer = refused(method, f"{path}?x=1", json=body)
+        assert (answer.status_code, "x" in answer.get_json()["errors"]) == (422, True), path
+    for path in ("/api/v1/users/me/", "/api/v1/movies/ratings/1"):
+        for method in ("GET", "DELETE"):
+            assert refused(method, f"{path}?x=1").status_code == 422, path

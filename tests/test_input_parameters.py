@@ -1,0 +1,114 @@
+"""Hostile parameters and headers, hand-picked: none does any harm, on either database."""
+
+import pytest
+from attacker import Attacker
+from conftest import Accounts
+from flask import Flask
+from flask.testing import FlaskClient
+
+LISTS = ("/api/v1/movies/?query=matrix", "/api/v1/movies/top/?", "/api/v1/movies/ratings/?")
+
+
+@pytest.fixture
+def refused(app: Flask, auth: Accounts) -> Attacker:
+    """Sends a request of a user, which has to be a 4xx problem that writes nothing."""
+    return Attacker(app, auth)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        ("page=0", 422),
+        ("page=-1", 422),
+        ("page=-99999999999999999999999999999999", 422),
+        ("page=9223372036854775808", 404),
+        ("page=" + "9" * 6000, 404),
+        ("page=1.0", 422),
+        ("page=1e3", 422),
+        ("page=1_000", 422),
+        ("page=%2B1", 422),
+        ("page=+1", 422),
+        ("page=0x10", 422),
+        ("page=", 422),
+        ("page=NaN", 422),
+        ("page=%D9%A1", 422),
+        ("page=1%00", 422),
+        ("page=1%0A", 422),
+        ("page_size=0", 422),
+        ("page_size=101", 422),
+        ("page_size=-5", 422),
+        ("page_size=99999999999999999999", 422),
+        ("page=1&page=1", 422),
+        ("page=1&page_size=5&page=2", 422),
+        ("page[]=1", 422),
+        ("PAGE=1", 422),
+        ("limit=5", 422),
+        ("x", 422),
+        ("%00=1", 422),
+        ("%ff=1", 422),
+        ("page=%ff", 422),
+        ("x=%ED%A0%80", 422),
+        ("&".join(f"x{n}=1" for n in range(500)), 422),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_list_takes_only_its_parameters(refused: Attacker, parameters: str, status: int) -> None:
+    """What is no number in range, comes twice or isn't known is 422, and a far page 404."""
+    for path in LISTS:
+        assert refused("GET", f"{path}&{parameters}").status_code == status, path
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "query=", "query=%20%09", "query=%00", "query=a%00b", "query=%ED%A0%80", "query=%ff"),
+        *("query=a&query=b", "query=" + "x" * 201, "query[]=a", "q=a"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_a_search_needs_a_text(refused: Attacker, query: str) -> None:
+    """A query that is missing, blank, too long, given twice or no text is 422."""
+    assert refused("GET", f"/api/v1/movies/?{query}").status_code == 422
+
+
+@pytest.mark.parametrize(
+    "movie_id",
+    [
+        "{3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10}",
+        "urn:uuid:3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10",
+        "3f0e5a525d0c4f6f9d0b3c6d7f1f2a10",
+        "3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a1",
+        "3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10\n",
+        " 3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10",
+        "３f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10",
+        "3f0e5a52_5d0c_4f6f_9d0b_3c6d7f1f2a10",
+    ],
+    ids=ascii,
+)
+def test_a_uuid_has_one_spelling(refused: Attacker, movie_id: str) -> None:
+    """Braces, URNs, missing hyphens and other digits are 422 in bodies and query strings."""
+    new = {"movie_id": movie_id, "rating_type": "UPVOTE"}
+    assert refused("POST", "/api/v1/movies/ratings/", json=new).status_code == 422
+    wanted = {"movie_id": movie_id}
+    assert refused("GET", "/api/v1/movies/ratings/", query_string=wanted).status_code == 422
+
+
+def test_a_uuid_may_be_in_any_letter_case(client: FlaskClient, auth: Accounts) -> None:
+    """An id in capitals is the movie whose id it is, in paths, bodies and query strings."""
+    headers = auth.headers()
+    found = client.get("/api/v1/movies/?query=matrix", headers=headers).get_json()["results"]
+    movie_id = found[0]["id"]
+    new = {"movie_id": movie_id.upper(), "rating_type": "UPVOTE"}
+    rating = client.post("/api/v1/movies/ratings/", json=new, headers=headers).get_json()
+    listed = client.get(f"/api/v1/movies/ratings/?movie_id={movie_id.upper()}", headers=headers)
+    read = client.get(f"/api/v1/movies/{movie_id.upper()}/", headers=headers)
+    assert rating["movie_id"] == listed.get_json()["results"][0]["movie_id"] == movie_id
+    assert read.get_json()["id"] == movie_id
+
+
+@pytest.mark.parametrize("value", ["évil", "a b", "\x01", "x" * 5000, "'; DROP TABLE users;--"])
+def test_hostile_headers_do_no_harm(client: FlaskClient, auth: Accounts, value: str) -> None:
+    """Headers that we don't ask for may hold anything."""
+    names = ("Accept", "Accept-Language", "Cookie", "If-None-Match", "Range", "X-Request-ID")
+    headers = auth.headers() | dict.fromkeys(names, value)
+    assert client.get("/api/v1/users/me/", headers=headers).status_code == 200

@@ -1,0 +1,263 @@
+"""Migrations: up and down on both databases, with what is in them, to what the models say."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from conftest import PASSWORD, POSTGRESQL, Accounts, unavailable
+from flask import Flask
+from flask_migrate import downgrade, upgrade
+from sqlalchemy import make_url
+from tables import described, execute
+
+from movies import create_app
+from movies.extensions import db
+from movies.movies import tallies
+from movies.november7.sample.catalogue import sample_catalogue
+from movies.users import passwords
+
+MOVIE = sample_catalogue().movies[0]
+SEEN, GONE, UNCOUNTED = uuid.UUID(MOVIE["id"]), uuid.UUID(int=1), uuid.UUID(int=2)
+THEN = "2026-03-01 12:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    """The URL of a PostgreSQL database that each test empties for itself."""
+    name = f"movies_migrations_{os.getpid()}"
+    try:
+        server = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        unavailable("PostgreSQL", error)
+    with server:
+        server.execute(f'CREATE DATABASE "{name}"')
+        yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_empty(
+    request: pytest.FixtureRequest, settings: dict[str, Any], tmp_path: Path
+) -> Iterator[Callable[[], Flask]]:
+    """Makes applications, each on a database without a table."""
+    made: list[Flask] = []
+
+    def make() -> Flask:
+        url = f"sqlite:///{tmp_path / f'{len(made)}.sqlite3'}"
+        if request.param == "postgresql":
+            url = request.getfixturevalue("server_url")
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("DROP SCHEMA public CASCADE")
+                connection.execute("CREATE SCHEMA public")
+        own = {"DATABASE_URL": url, "INSTANCE_DIR": tmp_path}
+        made.append(create_app("testing", {**settings, **own}))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.extensions["november7"].close()
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def app(make_empty: Callable[[], Flask]) -> Flask:
+    """The application on a database without a table."""
+    return make_empty()
+
+
+def fill() -> None:
+    """Three users' ratings as revision 0002 keeps them, one of which was never counted."""
+    for number in (1, 2, 3):
+        execute(
+            "INSERT INTO users (email, email_key, first_name, last_name, password_hash, created_at)"
+            " VALUES (:email, :email, '', '', 'none', :then)",
+            email=f"user{number}@example.com",
+            then=THEN,
+        )
+    ratings = [(1, SEEN, "UPVOTE"), (2, SEEN, "UPVOTE"), (3, SEEN, "DOWNVOTE")]
+    ratings += [(1, GONE, "DOWNVOTE"), (1, UNCOUNTED, "UPVOTE")]
+    for user_id, movie_id, rating_type in ratings:
+        execute(
+            "INSERT INTO ratings (user_id, movie_id, rating_type, created_at, updated_at)"
+            " VALUES (:user_id, :movie_id, :rating_type, :then, :then)",
+            user_id=user_id,
+            movie_id=movie_id,
+            rating_type=rating_type,
+            then=THEN,
+        )
+    for movie_id, upvotes, downvotes in ((SEEN, 2, 1), (GONE, 0, 1)):
+        execute(
+            "INSERT INTO tallies VALUES (:movie_id, :upvotes, :downvotes)",
+            movie_id=movie_id,
+            upvotes=upvotes,
+            downvotes=downvotes,
+        )
+
+
+def ratings() -> list[Any]:
+    return execute("SELECT * FROM ratings ORDER BY id")
+
+
+def test_migrations_make_what_the_models_say(app: Flask) -> None:
+    """After an upgrade alembic finds nothing that the models have and the database lacks."""
+    with app.app_context():
+        upgrade()
+        with db.engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, db.metadata) == []
+    checked = app.test_cli_runner().invoke(args=["db", "check"])
+    assert checked.exit_code == 0, checked.output
+
+
+def test_migrations_make_just_what_create_all_would(make_empty: Callable[[], Flask]) -> None:
+    """Columns, defaults, constraints and indexes, order and condition of these too, are alike."""
+    found = []
+    for make_tables in (upgrade, db.create_all):
+        with make_empty().app_context():
+            make_tables()
+            found.append(described())
+    migrated, modelled = found
+    assert migrated == modelled
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "base"])
+def test_migrations_go_down_and_up_again(app: Flask, revision: str) -> None:
+    """From every older revision the newest is reached again, the same as at first."""
+    with app.app_context():
+        upgrade()
+        newest = described()
+        downgrade(revision=revision)
+        assert described() != newest
+        upgrade()
+        assert described() == newest
+
+
+def test_a_full_downgrade_leaves_nothing(app: Flask) -> None:
+    """Below the first revision there is no table of ours."""
+    with app.app_context():
+        upgrade()
+        downgrade(revision="base")
+        assert sa.inspect(db.engine).get_table_names() == ["alembic_version"]
+
+
+def test_votes_survive_the_registry(app: Flask) -> None:
+    """Ratings and tallies of revision 0002 are all there at 0003, scored."""
+    with app.app_context():
+        upgrade(revision="0002")
+        fill()
+        before = ratings()
+        upgrade()
+        assert ratings() == before
+        found = execute("SELECT upvotes, downvotes, title, score FROM movies ORDER BY 1, 2")
+        wilson = 0.2076596  # of 2 upvotes and 1 downvote
+        assert found[:2] == [(0, 0, None, 0), (0, 1, None, 0)]
+        assert found[2:] == [(2, 1, None, pytest.approx(wilson, abs=1e-7))]
+
+
+def test_a_migration_that_fails_leaves_things_as_they_were(app: Flask) -> None:
+    """Whatever a migration had done when it failed is undone, so it can be run again."""
+
+    def fail(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "DROP TABLE tallies" in statement:
+            raise OSError("the power is gone")
+
+    with app.app_context():
+        upgrade(revision="0002")
+        fill()
+        before = described(), ratings()
+        sa.event.listen(db.engine, "before_cursor_execute", fail)
+        with pytest.raises(OSError, match="the power is gone"):
+            upgrade()
+        assert (described(), ratings()) == before
+        sa.event.remove(db.engine, "before_cursor_execute", fail)
+        upgrade()
+        assert len(ratings()) == len(before[1])
+
+
+def test_a_rating_that_was_never_counted_is_told(app: Flask) -> None:
+    """What 0002's tallies lacked the check finds, and the rebuild mends, scores included."""
+    with app.app_context():
+        upgrade(revision="0002")
+        fill()
+        upgrade()
+        assert tallies.disagreements() == 1
+        tallies.rebuild()
+        assert tallies.disagreements() == 0
+
+
+def test_votes_survive_the_way_back(app: Flask) -> None:
+    """Ratings and tallies are at 0002 again what they were there before."""
+    with app.app_context():
+        upgrade(revision="0002")
+        fill()
+        before = ratings(), execute("SELECT * FROM tallies ORDER BY upvotes")
+        upgrade()
+        downgrade(revision="0002")
+        assert (ratings(), execute("SELECT * FROM tallies ORDER BY upvotes")) == before
+
+
+def test_ids_of_ratings_are_not_given_twice(app: Flask) -> None:
+    """The newest rating's id isn't given to the next one, though its table was made anew."""
+    with app.app_context():
+        upgrade(revision="0002")
+        fill()
+        upgrade()
+        ((newest,),) = execute("SELECT max(id) FROM ratings")
+        execute("DELETE FROM ratings WHERE id = :id", id=newest)
+        ((following,),) = execute(
+            "INSERT INTO ratings (user_id, movie_id, rating_type, created_at, updated_at)"
+            " VALUES (2, :movie_id, 'UPVOTE', :then, :then) RETURNING id",
+            movie_id=GONE,
+            then=THEN,
+        )
+        assert following > newest
+
+
+def test_the_newest_rating_is_found_by_an_index(app: Flask) -> None:
+    """The list of ratings has its index, in the order in which it is read."""
+    with app.app_context():
+        upgrade()
+        catalogue = "pg_indexes" if db.engine.name == "postgresql" else "sqlite_master"
+        column, name = ("indexdef", "indexname") if catalogue == "pg_indexes" else ("sql", "name")
+        ((definition,),) = execute(
+            f"SELECT {column} FROM {catalogue} WHERE {name} = 'ix_ratings_newest'"
+        )
+    assert definition.endswith("(user_id, created_at DESC, id DESC)")
+
+
+def test_ratings_of_movies_not_seen_yet_work_and_are_healed(app: Flask) -> None:
+    """Migrated ratings have no movie, but can be read and changed; `cache warm` names theirs."""
+    with app.app_context():
+        upgrade(revision="0002")
+        fill()
+        upgrade()
+        tallies.rebuild()
+        execute("UPDATE users SET password_hash = :hash", hash=passwords.hash_password(PASSWORD))
+    client = app.test_client()
+    tokens = Accounts(client).sign_in("user1@example.com")
+    headers = {"Authorization": f"Bearer {tokens['access']}"}
+
+    def listed() -> dict[str, Any]:
+        found = client.get("/api/v1/movies/ratings/", headers=headers).get_json()["results"]
+        return {rating["movie_id"]: rating for rating in found}
+
+    before = listed()
+    assert [rating["movie"] for rating in before.values()] == [None] * 3
+    at = f"/api/v1/movies/ratings/{before[str(SEEN)]['id']}"
+    changed = client.patch(at, json={"rating_type": "DOWNVOTE"}, headers=headers)
+    assert (changed.status_code, changed.get_json()["movie"]) == (200, None)
+    assert client.get("/api/v1/movies/top/", headers=headers).get_json()["count"] == 0
+    assert app.test_cli_runner().invoke(args=["cache", "warm"]).exit_code == 0
+    after = listed()
+    assert after[str(SEEN)]["movie"] == {key: MOVIE[key] for key in ("id", "title", "image_url")}
+    assert after[str(GONE)]["movie"] is None
+    (best,) = client.get("/api/v1/movies/top/", headers=headers).get_json()["results"]
+    assert (best["id"], best["upvotes"], best["downvotes"]) == (str(SEEN), 1, 2)

@@ -1,0 +1,139 @@
+"""Hypothesis on whatever reads input: it is taken or refused, and nothing else ever happens."""
+
+import json
+from typing import Any
+
+import pytest
+from email_validator import EmailNotValidError
+from flask import Request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+from werkzeug.exceptions import BadRequest
+from werkzeug.test import EnvironBuilder
+
+from movies.api import Parser
+from movies.auth.schemas import CredentialsSchema, RefreshTokenSchema, TokenSchema
+from movies.movies.schemas import (
+    NewRatingSchema,
+    RatingPatchSchema,
+    RatingsParameters,
+    RatingUpdateSchema,
+    SearchParameters,
+)
+from movies.schemas import BaseSchema, NoParameters, PageParameters
+from movies.users import passwords
+from movies.users.addresses import address_key, normalized
+from movies.users.schemas import PasswordChangeSchema, RegistrationSchema, UserUpdateSchema
+
+BODIES = [
+    *(CredentialsSchema, RefreshTokenSchema, TokenSchema),
+    *(RegistrationSchema, UserUpdateSchema, PasswordChangeSchema),
+    *(NewRatingSchema, RatingUpdateSchema, RatingPatchSchema),
+]
+QUERIES = [NoParameters, PageParameters, SearchParameters, RatingsParameters]
+
+anything = st.text(st.characters(exclude_categories=()), max_size=60)  # lone surrogates as well
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | anything
+    | st.emails()
+    | st.uuids().map(str),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(anything, inner, max_size=3),
+    max_leaves=8,
+)
+bounded = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+
+
+def named(schema: type[BaseSchema]) -> st.SearchStrategy[str]:
+    """Names of members, more of them known than not."""
+    known = sorted(schema().fields)
+    return st.sampled_from([*known, *known, "x"]) | anything
+
+
+@pytest.mark.parametrize("schema", BODIES)
+@bounded
+@given(data=st.data())
+def test_a_body_loads_or_is_not_valid(schema: type[BaseSchema], data: st.DataObject) -> None:
+    """Any JSON object is loaded with strings that can be stored, or is a ValidationError."""
+    body = data.draw(st.dictionaries(named(schema), values, max_size=5))
+    try:
+        loaded = schema().load(body)
+    except ValidationError:
+        return
+    assert "\0" not in json.dumps(loaded, default=str, ensure_ascii=False)
+    json.dumps(loaded, default=str, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("schema", QUERIES)
+@bounded
+@given(data=st.data())
+def test_parameters_load_or_are_not_valid(schema: type[BaseSchema], data: st.DataObject) -> None:
+    """Any parameters are loaded, with pages in range, or are a ValidationError."""
+    numbers = st.integers().map(str)
+    parameters = data.draw(st.dictionaries(named(schema), anything | numbers, max_size=4))
+    try:
+        loaded = schema().load(parameters)
+    except ValidationError:
+        return
+    assert loaded.get("page", 1) >= 1
+    assert 1 <= loaded.get("page_size", 1) <= 100
+    assert 1 <= len(loaded.get("query", "x")) <= 200
+
+
+def request(**options: Any) -> Request:
+    return Request(EnvironBuilder(method="POST", **options).get_environ())
+
+
+@bounded
+@given(body=st.binary(max_size=200) | values.map(json.dumps).map(str.encode))
+def test_a_body_is_an_object_or_refused(body: bytes) -> None:
+    """Any bytes are a JSON object, not JSON, or not valid."""
+    try:
+        read = Parser().load_json(request(data=body, content_type="application/json"), BaseSchema())
+    except (BadRequest, ValidationError):
+        return
+    assert isinstance(read, dict)
+    assert json.loads(body) == read
+
+
+@bounded
+@given(query=st.binary(max_size=100) | anything.map(lambda text: text.encode(errors="replace")))
+def test_a_query_string_is_read_or_refused(query: bytes) -> None:
+    """Any bytes are parameters, each given once, or not valid."""
+    environ = EnvironBuilder(method="GET").get_environ()
+    environ["QUERY_STRING"] = query.decode("latin-1")
+    try:
+        read = Parser().load_querystring(Request(environ), BaseSchema())
+    except ValidationError:
+        return
+    assert all(isinstance(value, str) for value in read.values())
+
+
+@bounded
+@given(address=anything | st.emails() | st.emails().map(str.upper))
+def test_an_address_is_normalized_or_refused(address: str) -> None:
+    """Any text is an address that normalizes to itself, or is refused as none."""
+    try:
+        spelled = normalized(address)
+    except EmailNotValidError:
+        return
+    assert normalized(spelled) == spelled
+
+
+@bounded
+@given(address=anything | st.emails())
+def test_any_text_has_an_address_key(address: str) -> None:
+    """A key is the same for surrounding white space, and for its own key."""
+    assert address_key(f" {address}\t") == address_key(address)
+
+
+@bounded
+@given(password=st.text(min_size=8, max_size=128), hints=st.lists(st.text(max_size=40), max_size=3))
+def test_any_password_is_judged(password: str, hints: list[str]) -> None:
+    """Any password is too easy to guess, which is said in words, or isn't."""
+    weakness = passwords.weakness(password, hints)
+    assert weakness is None or weakness.startswith("This password is too easy to guess.")

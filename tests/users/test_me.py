@@ -1,0 +1,212 @@
+"""One's own account: reading it, renaming oneself, another password, leaving."""
+
+from typing import Any
+
+import pytest
+from conftest import PASSWORD, Accounts, rows
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+
+from movies.movies import tallies
+
+ME = "/api/v1/users/me/"
+PASSWORDS = f"{ME}password/"
+ADA = "ada@example.com"
+NEW_PASSWORD = "notes on the analytical engine"
+
+
+@pytest.fixture
+def headers(auth: Accounts) -> dict[str, str]:
+    """The request headers of Ada, who is signed in."""
+    return auth.headers(ADA)
+
+
+def first_movie(client: FlaskClient, headers: dict[str, str]) -> dict[str, Any]:
+    page = client.get("/api/v1/movies/", query_string={"query": "matrix"}, headers=headers)
+    movie: dict[str, Any] = page.get_json()["results"][0]
+    return movie
+
+
+def vote(client: FlaskClient, headers: dict[str, str], movie_id: str, kind: str) -> None:
+    path = f"/api/v1/movies/{movie_id}/rating/"
+    assert client.put(path, json={"rating_type": kind}, headers=headers).status_code == 201
+
+
+def test_one_reads_ones_own_account(client: FlaskClient, auth: Accounts) -> None:
+    """The account is that of the token."""
+    auth.register("eve@example.com")
+    headers = auth.headers(ADA)
+    user = {"id": 2, "email": ADA, "first_name": "", "last_name": ""}
+    assert client.get(ME, headers=headers).get_json() == user
+
+
+@pytest.mark.parametrize("member", ["first_name", "last_name"])
+@pytest.mark.parametrize("name", ["Ada", "", "Æ 李 🦊", "Robert'); DROP TABLE users;--", " x "])
+def test_one_changes_ones_names(
+    client: FlaskClient, headers: dict[str, str], member: str, name: str
+) -> None:
+    """PATCH answers the user with the new name and leaves the other, and so it stays."""
+    before = client.get(ME, headers=headers).get_json()
+    answer = client.patch(ME, json={member: name}, headers=headers)
+    assert (answer.status_code, answer.get_json()) == (200, before | {member: name})
+    assert client.get(ME, headers=headers).get_json() == before | {member: name}
+
+
+@pytest.mark.parametrize("member", ["id", "email"])
+@pytest.mark.parametrize(
+    "value", [7, "eve@example.com", None, [], {"a": {}}, "\ud800", "\0", 1e300]
+)
+def test_read_only_members_are_ignored_whatever_they_hold(
+    client: FlaskClient, headers: dict[str, str], member: str, value: Any
+) -> None:
+    """PATCH takes `id` and `email`, and changes neither."""
+    before = client.get(ME, headers=headers).get_json()
+    answer = client.patch(ME, json={member: value}, headers=headers)
+    assert (answer.status_code, answer.get_json()) == (200, before)
+
+
+def test_what_one_got_one_can_send_back(client: FlaskClient, headers: dict[str, str]) -> None:
+    """A user, as it was answered, is a valid PATCH of it."""
+    user = client.get(ME, headers=headers).get_json()
+    assert client.patch(ME, json=user, headers=headers).get_json() == user
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"first_name": None},
+        {"first_name": 7},
+        {"last_name": "n" * 151},
+        {"password": "x"},
+        {"x": 1},
+    ],
+    ids=str,
+)
+def test_a_wrong_change_changes_nothing(
+    app: Flask, client: FlaskClient, headers: dict[str, str], change: dict[str, Any]
+) -> None:
+    """422 names the member, and the table is as before."""
+    before = rows(app, "SELECT * FROM users")
+    answer = client.patch(ME, json={"last_name": "Lovelace"} | change, headers=headers)
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, list(change))
+    assert rows(app, "SELECT * FROM users") == before
+
+
+def test_a_wrong_current_password_is_403(
+    app: Flask, client: FlaskClient, headers: dict[str, str]
+) -> None:
+    """Without the current password nothing is changed and nobody signed out."""
+    before = rows(app, "SELECT password_hash FROM users")
+    change = {"current_password": "not the password", "new_password": NEW_PASSWORD}
+    assert client.post(PASSWORDS, json=change, headers=headers).status_code == 403
+    assert rows(app, "SELECT password_hash FROM users") == before
+    assert client.get(ME, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("password", ["short", "password1", "ada@example.com", "x" * 129])
+def test_a_weak_new_password_is_refused(
+    client: FlaskClient, headers: dict[str, str], password: str
+) -> None:
+    """A new password is judged as at registration, with one's own address as a hint."""
+    change = {"current_password": PASSWORD, "new_password": password}
+    answer = client.post(PASSWORDS, json=change, headers=headers)
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["new_password"])
+
+
+def test_only_the_new_password_signs_in(client: FlaskClient, headers: dict[str, str]) -> None:
+    """After a change the old password is as good as any wrong one."""
+    change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    assert client.post(PASSWORDS, json=change, headers=headers).status_code == 204
+    attempts = [
+        client.post("/api/v1/auth/token/", json={"email": ADA, "password": password}).status_code
+        for password in (PASSWORD, NEW_PASSWORD)
+    ]
+    assert attempts == [401, 200]
+
+
+def test_others_stay_signed_in_when_one_changes_ones_password(
+    client: FlaskClient, auth: Accounts, headers: dict[str, str]
+) -> None:
+    """A change of password ends the sign-ins of that account alone."""
+    eve = auth.headers("eve@example.com")
+    change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    client.post(PASSWORDS, json=change, headers=headers)
+    assert client.get(ME, headers=eve).status_code == 200
+
+
+def test_leaving_removes_account_ratings_and_sign_ins(
+    app: Flask, client: FlaskClient, headers: dict[str, str]
+) -> None:
+    """DELETE leaves no row of the user behind."""
+    vote(client, headers, first_movie(client, headers)["id"], "UPVOTE")
+    answer = client.delete(ME, headers=headers)
+    assert (answer.status_code, answer.data) == (204, b"")
+    for table in ("users", "ratings", "sign_ins"):
+        assert rows(app, f"SELECT * FROM {table}") == []
+
+
+def test_the_votes_of_who_leaves_no_longer_count(
+    app: Flask, client: FlaskClient, auth: Accounts, headers: dict[str, str]
+) -> None:
+    """The tallies lose the votes of the one and keep the other's, and agree with the ratings."""
+    eve = auth.headers("eve@example.com")
+    movie_id = first_movie(client, headers)["id"]
+    vote(client, headers, movie_id, "UPVOTE")
+    vote(client, eve, movie_id, "DOWNVOTE")
+    client.delete(ME, headers=headers)
+    movie = client.get(f"/api/v1/movies/{movie_id}/", headers=eve).get_json()
+    assert (movie["upvotes"], movie["downvotes"]) == (0, 1)
+    with app.app_context():
+        assert tallies.disagreements() == 0
+
+
+def test_the_id_of_who_left_is_never_given_again(
+    client: FlaskClient, auth: Accounts, headers: dict[str, str]
+) -> None:
+    """The newest account's id is not the next one's once it is deleted, on SQLite either."""
+    gone = client.get(ME, headers=headers).get_json()["id"]
+    client.delete(ME, headers=headers)
+    assert auth.register()["id"] > gone
+
+
+def test_the_address_of_who_left_is_free(
+    client: FlaskClient, auth: Accounts, headers: dict[str, str]
+) -> None:
+    """One can come back under the same address, and begins anew."""
+    client.delete(ME, headers=headers)
+    assert client.get(ME, headers=auth.headers(ADA)).get_json()["email"] == ADA
+
+
+def test_a_command_creates_an_account(auth: Accounts, runner: FlaskCliRunner) -> None:
+    """`flask users create` makes an account that can sign in."""
+    result = runner.invoke(args=["users", "create", ADA, "--password", PASSWORD])
+    assert (result.exit_code, result.output) == (0, "account 1 created\n")
+    assert auth.sign_in(ADA)
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "said"),
+    [
+        ("ADA@example.com", PASSWORD, "There is an account with this address."),
+        ("not an address", PASSWORD, "email"),
+        ("eve@example.com", "short", "password"),
+        ("eve@example.com", "password1", "too easy to guess"),
+    ],
+)
+def test_the_command_holds_to_the_same_rules(
+    app: Flask, auth: Accounts, runner: FlaskCliRunner, email: str, password: str, said: str
+) -> None:
+    """What registration refuses, `flask users create` refuses too, and says why."""
+    auth.register(ADA)
+    result = runner.invoke(args=["users", "create", email, "--password", password])
+    assert result.exit_code == 1
+    assert said in result.output
+    assert rows(app, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_no_password_is_on_the_command_line(app: Flask, runner: FlaskCliRunner) -> None:
+    """Without the option, the password is asked for, twice, and not shown."""
+    result = runner.invoke(args=["users", "create", ADA], input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert result.exit_code == 0
+    assert PASSWORD not in result.output
+    assert rows(app, "SELECT email FROM users") == [(ADA,)]

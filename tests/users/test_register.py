@@ -1,0 +1,243 @@
+"""Registering: who gets an account, under which address, with which password."""
+
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+from conftest import PASSWORD, Accounts, rows
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.exc import IntegrityError
+
+from movies.extensions import db
+from movies.users import passwords
+from movies.users.models import User
+
+REGISTER = "/api/v1/users/register/"
+ADA = "ada@example.com"
+LONG_NAME = "n" * 150
+LONG_PASSWORD = "zebra fjord quilt" * 7 + "9 letters"
+
+
+def account(**members: Any) -> dict[str, Any]:
+    return {"email": ADA, "password": PASSWORD} | members
+
+
+def test_an_account_is_what_was_asked_for(client: FlaskClient) -> None:
+    """201 gives the four members of a user, and no password."""
+    answer = client.post(REGISTER, json=account(first_name="Ada", last_name="Lovelace"))
+    names = {"first_name": "Ada", "last_name": "Lovelace"}
+    assert answer.status_code == 201
+    assert answer.get_json() == {"id": 1, "email": ADA, **names}
+
+
+def test_names_are_optional(client: FlaskClient) -> None:
+    """Names that aren't given are empty strings."""
+    user = client.post(REGISTER, json=account()).get_json()
+    assert (user["first_name"], user["last_name"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (f"  {ADA}\n", ADA),
+        ("Ada@Example.COM", "Ada@Example.COM"),
+        ("ada@bücher.example", "ada@bücher.example"),
+        ("ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example"),
+        ("δοκιμή@example.com", "δοκιμή@example.com"),
+        ("o'brien+films@example.com", "o'brien+films@example.com"),
+    ],
+)
+def test_an_address_comes_back_as_it_was_given_but_trimmed(
+    client: FlaskClient, given: str, kept: str
+) -> None:
+    """Neither letter case nor the spelling of the domain is changed."""
+    answer = client.post(REGISTER, json=account(email=given))
+    assert (answer.status_code, answer.get_json()["email"]) == (201, kept)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ADA, ADA),
+        (ADA, "ADA@EXAMPLE.COM"),
+        ("Ada@Example.com", f" {ADA} "),
+        ("jürgen@example.com", "JÜRGEN@example.com"),
+        ("j\u00fcrgen@example.com", "ju\u0308rgen@example.com"),
+        ("straße@example.com", "STRASSE@example.com"),
+        ("ada@bücher.example", "ada@BÜCHER.example"),
+        ("ada@bücher.example", "ada@xn--bcher-kva.example"),
+        ("δοκιμή@example.com", "ΔΟΚΙΜΉ@example.com"),
+    ],
+)
+def test_an_address_is_one_account_in_every_spelling(
+    client: FlaskClient, auth: Accounts, first: str, second: str
+) -> None:
+    """409 for another letter case, composition or encoding of an address that is taken."""
+    auth.register(first)
+    assert client.post(REGISTER, json=account(email=second)).status_code == 409
+
+
+def test_the_database_keeps_addresses_unique(app: Flask, client: FlaskClient) -> None:
+    """A second row with the same key is refused by a constraint, not only by us."""
+    client.post(REGISTER, json=account())
+    with app.app_context():
+        db.session.add(User(email="x", email_key=ADA, password_hash=""))
+        with pytest.raises(IntegrityError):
+            db.session.commit()
+
+
+def test_of_many_at_once_one_gets_the_address(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten registrations of one address, all past the look-up: one 201, else 409, and one row."""
+    barrier = threading.Barrier(10)
+    hash_password = passwords.hash_password
+
+    def together(password: str) -> str:
+        barrier.wait(timeout=30)
+        return hash_password(password)
+
+    monkeypatch.setattr(passwords, "hash_password", together)
+
+    def register(number: int) -> int:
+        email = ADA if number % 2 else ADA.upper()
+        return app.test_client().post(REGISTER, json=account(email=email)).status_code
+
+    with ThreadPoolExecutor(10) as pool:
+        assert Counter(pool.map(register, range(10))) == {201: 1, 409: 9}
+    assert rows(app, "SELECT count(*) FROM users") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("password", "12345678", "qwertyuiop", "aaaaaaaa", "letmein1", "P@ssw0rd"),
+        *("ada@example.com", "adaexample", "lovelace", "augusta1"),
+    ],
+)
+def test_a_password_that_is_easy_to_guess_is_refused(client: FlaskClient, password: str) -> None:
+    """What everybody tries is 422, and so are one's own names and address."""
+    mine = account(password=password, first_name="Augusta", last_name="Lovelace")
+    answer = client.post(REGISTER, json=mine)
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["password"])
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["zebra fjord quilt", "пароль для фильмов", "🎬🍿🦊🌋🚲🎷🪐🧩", "wq7\tRk2!", "x9$" * 42 + "Lq"],
+)
+def test_a_password_may_have_any_characters(client: FlaskClient, password: str) -> None:
+    """Spaces, other scripts, emoji and tabs are all fine, and the same password signs in."""
+    assert client.post(REGISTER, json=account(password=password)).status_code == 201
+    credentials = {"email": ADA, "password": password}
+    assert client.post("/api/v1/auth/token/", json=credentials).status_code == 200
+
+
+def test_hints_are_of_who_chooses_the_password(request: pytest.FixtureRequest) -> None:
+    """Passwords that are judged at the same time are each judged with their own hints."""
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)  # seconds for which a thread runs
+    words = [f"zqx{number}vkjw{number * 7}" for number in range(40)]
+
+    def is_weak(word: str) -> bool:
+        return passwords.weakness(word, [word]) is not None
+
+    assert passwords.weakness(words[0], []) is None
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(is_weak, words))
+
+
+def test_judging_has_a_bounded_number_of_turns(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passwords are judged one at a time, and who gets no turn is told to come back."""
+    monkeypatch.setattr(passwords, "TURN_TIMEOUT", 0.01)
+    monkeypatch.setattr(passwords, "_judge", threading.Semaphore(0))
+    answer = client.post(REGISTER, json=account())
+    assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (429, True)
+
+
+def test_only_the_beginning_of_a_password_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password made to be slow to judge, as zxcvbn is on long ones, can't keep a worker busy."""
+    judged: list[str] = []
+
+    def zxcvbn(password: str, user_inputs: list[str]) -> dict[str, int]:
+        judged.append(password)
+        return {"score": 4}
+
+    monkeypatch.setattr(passwords, "zxcvbn", zxcvbn)
+    passwords.weakness("4@8({[<369&1!|0$57+%2" * 6, [])
+    assert [len(password) for password in judged] == [32]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "expected"),
+    [
+        ("password", "Lq9$x2v", 422),
+        ("password", "Lq9$x2vB", 201),
+        ("password", LONG_PASSWORD, 201),
+        ("password", LONG_PASSWORD + "x", 422),
+        ("first_name", LONG_NAME, 201),
+        ("first_name", LONG_NAME + "n", 422),
+        ("last_name", LONG_NAME, 201),
+        ("last_name", LONG_NAME + "n", 422),
+        ("email", f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 57}.ex", 201),
+        ("email", f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 60}.ex", 422),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_members_have_lengths(client: FlaskClient, member: str, value: str, expected: int) -> None:
+    """The longest and shortest values pass; one character more or less is 422 of that member."""
+    answer = client.post(REGISTER, json=account(**{member: value}))
+    assert answer.status_code == expected
+    assert expected == 201 or list(answer.get_json()["errors"]) == [member]
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        *(
+            "",
+            " ",
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@@example.com",
+            "a b@example.com",
+        ),
+        *("ada@example..com", "ada@-example.com", ".ada@example.com", "ada@[127.0.0.1]"),
+        *("Ada <ada@example.com>", "ada@example.com,eve@example.com", "ada@exa\u200dmple.com"),
+        *("ada@example.com\u0000", "ada\u202e@example.com", '"ada"@example.com'),
+    ],
+)
+def test_what_is_no_address_is_refused(app: Flask, client: FlaskClient, email: str) -> None:
+    """422 of the member `email`, and no account."""
+    answer = client.post(REGISTER, json=account(email=email))
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["email"])
+    assert rows(app, "SELECT id FROM users") == []
+
+
+@pytest.mark.parametrize("member", ["email", "password"])
+def test_address_and_password_are_required(client: FlaskClient, member: str) -> None:
+    """422 names the member that is missing."""
+    incomplete = {name: value for name, value in account().items() if name != member}
+    answer = client.post(REGISTER, json=incomplete)
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, [member])
+
+
+@pytest.mark.parametrize("member", ["id", "is_admin", "password_hash", "email_key", "Email"])
+def test_nothing_else_can_be_set(client: FlaskClient, member: str) -> None:
+    """A member that registration doesn't have is 422, read-only ones included."""
+    answer = client.post(REGISTER, json=account(**{member: 1}))
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, [member])
+
+
+def test_the_password_is_stored_as_an_argon2id_hash(app: Flask, auth: Accounts) -> None:
+    """The table of users holds no password."""
+    auth.register()
+    [row] = rows(app, "SELECT * FROM users")
+    assert PASSWORD not in str(row)
+    assert "$argon2id$" in str(row)
