@@ -86,12 +86,14 @@ class Client:
     ) -> None:
         self.url: str = session.prepare_request(Request("GET", url)).url or url
         self.breaker = Breaker()
-        self.cache = session.cache
+        self.cache: Any = session.cache
         self._session = session
         self._stale = timedelta(seconds=stale)
         self.deadline = deadline
         self._flights = Flights(concurrency)
-        self._shared = SharedFlights(redis, NAMESPACE) if redis is not None else None
+        self._shared: SharedFlights | None = None
+        if redis is not None:
+            self._shared = SharedFlights(redis, NAMESPACE, lambda: bool(self.cache.is_away))
         self._on_page = on_page
         self._walked: tuple[datetime, set[str]] = (datetime.min.replace(tzinfo=UTC), set())
         probes = max(1, concurrency // 2)
@@ -112,7 +114,8 @@ class Client:
         if page is None:
             return self._fetch(wanted, Deadline.after(self.deadline))
         if page.source == "stale":
-            return replace(page, refreshing=self._is_refreshing(wanted))
+            self._recovery.want(wanted)
+            return replace(page, refreshing=not self.breaker.is_open)
         return page
 
     def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Page]:
@@ -168,15 +171,6 @@ class Client:
         page: Page = self._flights.wait(flight, deadline)
         return replace(page, source="collapsed") if joined else page
 
-    def _is_refreshing(self, wanted: Wanted) -> bool:
-        """Start the refresh of a stale page if that can be done now, else owe it."""
-        try:
-            self._refresh(wanted)
-        except Unavailable:
-            self._recovery.owe(wanted)
-            return False
-        return True
-
     def _refresh(self, wanted: Wanted) -> Flight:
         return self._book(wanted, Deadline.after(self.deadline), is_refresh=True)[0]
 
@@ -217,10 +211,10 @@ class Client:
                 page = landed() or ask()
         except Unavailable:
             if is_refresh:
-                self._recovery.owe(wanted)
+                self._recovery.failed(wanted)
             raise
         self.breaker.succeeded()
-        self._recovery.paid(wanted)
+        self._recovery.done(wanted)
         return page
 
     def _landed(self, wanted: Wanted, since: datetime | None) -> Page | None:

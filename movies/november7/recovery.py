@@ -1,12 +1,13 @@
-"""What happens in the background while November 7 fails: probes, and refreshes that are owed.
+"""What happens in the background: refreshes of stale pages, and probes while November 7 is down.
 
-A process begins this when its breaker opens or a stale page could not be refreshed, and ends it
-when nothing is left to do, so a process whose provider is well has no such thread.
+A process begins this when a stale page is served or its breaker opens, and ends it when nothing is
+left to do. At most half the bulkhead is used for it: searches that wait come first.
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from movies.november7.breaker import Breaker
@@ -14,16 +15,18 @@ from movies.november7.errors import Unavailable
 from movies.november7.flights import Flight
 from movies.november7.session import Wanted
 
-INTERVAL = 2.0  # seconds between two looks
-OWED = 100  # pages, at most, whose refresh is remembered
+INTERVAL = 2.0  # seconds between two looks, unless there is a reason for one
+OWED = 1000  # pages, at most, whose refresh is remembered
 ATTEMPTS = 3  # refreshes of one page that may fail while the provider answers others
 
 
 class Recovery:
-    """Probes a provider that is down, and refreshes the stale pages served meanwhile.
+    """Refreshes the stale pages that are served, and probes a provider that is down.
 
-    `probe` starts a request that is sent whatever the breaker says; `refresh` starts the refresh
-    of a page. At most `at_once` of them are under way.
+    A page whose refresh fails is tried again when the provider is back, if it is down, and else
+    ATTEMPTS times; after that the next search that serves the page begins anew. `probe` starts a
+    request that is sent whatever the breaker says; `refresh` starts the refresh of a page. At most
+    `at_once` of them are under way.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Recovery:
         self._running = self._closed = False
         self._awake = threading.Event()
         self._owed: dict[Wanted, int] = {}  # with how often the refresh has failed since
-        self._under_way: list[Future[Any]] = []
+        self._under_way: dict[object, Future[Any]] = {}
 
     def begin(self) -> None:
         """Look after the provider from now on, unless that is being done."""
@@ -52,15 +55,24 @@ class Recovery:
             self._running = True
         threading.Thread(target=self._run, name="november7-recovery", daemon=True).start()
 
-    def owe(self, page: Wanted) -> None:
-        """Remember that a stale page waits for a refresh."""
+    def want(self, page: Wanted) -> None:
+        """Have a stale page refreshed, as soon as there is room."""
+        with self._lock:
+            if page not in self._owed and len(self._owed) < OWED:
+                self._owed[page] = 0
+        if not self._breaker.is_open:
+            self._awake.set()
+        self.begin()
+
+    def failed(self, page: Wanted) -> None:
+        """Count a failed refresh; one that failed because the provider is down doesn't count."""
         with self._lock:
             failures = self._owed.pop(page, 0) + (not self._breaker.is_open)
             if failures <= ATTEMPTS and len(self._owed) < OWED:
                 self._owed[page] = failures
         self.begin()
 
-    def paid(self, page: Wanted) -> None:
+    def done(self, page: Wanted) -> None:
         """Forget a page: it is fresh."""
         with self._lock:
             self._owed.pop(page, None)
@@ -75,25 +87,26 @@ class Recovery:
             self._awake.wait(INTERVAL)
             self._awake.clear()
             with self._lock:
-                self._under_way = [landing for landing in self._under_way if not landing.done()]
+                self._under_way = {
+                    name: landing for name, landing in self._under_way.items() if not landing.done()
+                }
                 owed = list(self._owed)
                 if self._closed or (not owed and not self._breaker.is_open):
                     self._running = False
                     return
             try:
                 if self._breaker.is_open:
-                    self._start(self._probe)
+                    self._start(object(), self._probe)
                 for page in owed if not self._breaker.is_open else ():
-                    self._start(self._refresh, page)
+                    self._start(page, partial(self._refresh, page))
             except Unavailable:  # no room: at the next look
                 continue
 
-    def _start(self, begin: Callable[..., Flight], *page: Wanted) -> None:
-        if len(self._under_way) < self._at_once:
-            landing = begin(*page).landing
-            if landing not in self._under_way:
-                self._under_way.append(landing)
-                landing.add_done_callback(self._landed)
+    def _start(self, name: object, begin: Callable[[], Flight]) -> None:
+        if name not in self._under_way and len(self._under_way) < self._at_once:
+            landing = begin().landing
+            self._under_way[name] = landing
+            landing.add_done_callback(self._landed)
 
     def _landed(self, landing: Future[Any]) -> None:
         """Look again at once after a success: the breaker may have closed, a place is free."""

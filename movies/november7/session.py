@@ -75,30 +75,47 @@ def _key_of(request: PreparedRequest, **_settings: Any) -> str:
 
 
 class _Forgiving:
-    """A store whose failure is a miss: the provider can still be asked."""
+    """A store whose failure is a miss: the provider can still be asked.
+
+    `pause`: seconds for which a store that failed is left alone, so that nobody waits for one that
+    hangs but the first to notice.
+    """
+
+    pause = 0.0
+    _away_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store failed a moment ago."""
+        return time.monotonic() < self._away_until
 
     def get_response(self, key: str, default: Any = None) -> CachedResponse | None:
-        try:
-            found: CachedResponse | None = super().get_response(key, default)  # type: ignore[misc]
-        except STORE_ERRORS as error:
-            _note(error)
-            return None
+        found: CachedResponse | None = None
+        if not self.is_away:
+            with self.forgiving():
+                found = super().get_response(key, default)  # type: ignore[misc]
         return found
 
     def save_response(self, *args: Any, **kwargs: Any) -> None:
+        if not self.is_away:
+            with self.forgiving():
+                super().save_response(*args, **kwargs)  # type: ignore[misc]
+
+    @contextmanager
+    def forgiving(self) -> Iterator[None]:
+        """Count, log and swallow the store's errors."""
         try:
-            super().save_response(*args, **kwargs)  # type: ignore[misc]
+            yield
         except STORE_ERRORS as error:
-            _note(error)
-
-
-def _note(error: Exception) -> None:
-    metrics.STORE_ERRORS.inc()
-    log.warning("the provider cache failed", extra={"reason": type(error).__name__})
+            metrics.STORE_ERRORS.inc()
+            log.warning("the provider cache failed", extra={"reason": type(error).__name__})
+            self._away_until = time.monotonic() + self.pause
 
 
 class _RedisStore(_Forgiving, RedisCache):
     """Pages in Redis, which drops an entry `ttl_offset` seconds after it went stale."""
+
+    pause = 2.0
 
 
 class _Table(SQLiteDict):
@@ -126,14 +143,10 @@ class _SQLiteStore(_Forgiving, SQLiteCache):
 
     def save_response(self, *args: Any, **kwargs: Any) -> None:
         super().save_response(*args, **kwargs)
-        try:
-            with self.responses.connection(commit=True) as connection:
-                connection.execute(
-                    "DELETE FROM responses WHERE expires <= ?",
-                    (time.time() - self._stale,),
-                )
-        except STORE_ERRORS as error:
-            _note(error)
+        with self.forgiving(), self.responses.connection(commit=True) as connection:
+            connection.execute(
+                "DELETE FROM responses WHERE expires <= ?", (time.time() - self._stale,)
+            )
 
 
 def build_session(

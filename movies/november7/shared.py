@@ -30,11 +30,15 @@ LANDED = b"landed"
 
 
 class SharedFlights:
-    """Leads or follows, flight by flight. Where Redis fails, everyone leads."""
+    """Leads or follows, flight by flight. Where Redis fails, everyone leads.
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    `is_away`: whether Redis is known to fail, so that it need not be asked to find out.
+    """
+
+    def __init__(self, redis: Redis, namespace: str, is_away: Callable[[], bool]) -> None:
         self._redis = redis
         self._namespace = namespace
+        self._is_away = is_away
 
     def fetch(
         self,
@@ -47,6 +51,8 @@ class SharedFlights:
 
         Raises what the leader raised, wherever it ran, or TimedOut at the deadline.
         """
+        if self._is_away():
+            return lead()
         token = uuid4().hex
         lease = self._redis.lock(self._name("flight", key), timeout=LEASE, thread_local=False)
         try:

@@ -248,7 +248,7 @@ def test_a_small_bulkhead_still_answers_everyone(
     make: Callable[..., Client], stand_in: StandIn
 ) -> None:
     """With one request at a time, twenty different searches are all answered, one by one."""
-    client = make(concurrency=1, deadline=5)
+    client = make(concurrency=1, deadline=30)
     with ThreadPoolExecutor(20) as pool:
         pages = list(pool.map(lambda number: search(client, str(number)), range(20)))
     assert {page.source for page in pages} == {"miss"}

@@ -41,7 +41,7 @@ class Fetch:
 
     def by(self, redis: Redis, seconds: float = 5) -> Any:
         """What a process gets."""
-        flights = SharedFlights(redis, "test")
+        flights = SharedFlights(redis, "test", lambda: False)
         return flights.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
 
 
