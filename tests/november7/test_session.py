@@ -163,7 +163,7 @@ def test_a_file_that_rots_is_a_miss(
     """A cache file that breaks while it is used costs requests, not searches."""
     client = make()
     search(client)
-    client.cache.responses.close()  # type: ignore[no-untyped-call]
+    client.cache.responses.close()
     for path in tmp_path.glob("cache.sqlite*"):
         path.write_bytes(b"rotten" * 2000)
     assert [search(client), search(client)] == ["miss", "miss"]
