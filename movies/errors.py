@@ -111,7 +111,8 @@ def _database(error: Exception) -> Response:
             "The database cannot be had at the moment.",
             {"Retry-After": str(DATABASE_RETRY_AFTER)},
         )
-    return _defect(error)
+    log.error("an unexpected error of the database", exc_info=error)
+    return problem(500, DETAILS[500])
 
 
 def is_away(error: Exception) -> bool:
@@ -123,20 +124,10 @@ def is_away(error: Exception) -> bool:
 
 def _http(error: HTTPException) -> Response:
     """What Flask and its extensions raise, 500 for whatever nobody expected included."""
-    original = getattr(error, "original_exception", None)
-    if original is not None:
-        return _defect(original)
-    status = error.code or 500
-    if error.response is not None or status < 400:
-        return Response(error.get_response().response, status)  # pragma: no cover
+    status = error.code or 500  # Flask has logged an exception that nobody expected
     headers = {
         name: value
         for name, value in error.get_headers()
         if name in ("Allow", "Retry-After", "WWW-Authenticate")
     }
     return problem(status, DETAILS.get(status, error.description or ""), headers)
-
-
-def _defect(error: BaseException) -> Response:
-    log.error("an unexpected error", exc_info=error)
-    return problem(500, DETAILS[500])

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
+import psycopg
 from flask_jwt_extended import JWTManager
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -100,10 +101,40 @@ def _autocommit(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
+class PatientConnection(psycopg.Connection[Any]):
+    """A connection to PostgreSQL that gives up on a server that has stopped answering.
+
+    `patience`: seconds; a little more than the server's own `statement_timeout`. A server that is
+    there but stalled, as on a full disk, would otherwise hold its callers for ever.
+    """
+
+    patience: float | None = 12.0
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """What `gen` brings. Raises OperationalError, and closes, when patience is at its end."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience)
+        except psycopg.errors._WaitTimeout:
+            if timeout is not None:
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server does not answer") from None
+
+
+@event.listens_for(Engine, "do_connect")
+def _connect_postgresql(
+    dialect: Dialect, _record: object, arguments: list[Any], settings: dict[str, Any]
+) -> PatientConnection | None:
+    if dialect.driver == "psycopg":
+        return PatientConnection.connect(*arguments, **settings)
+    return None
+
+
 def no_hurry(connection: Connection) -> None:
     """Let this transaction's statements take their time: for migrations and upkeep."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
+        cast(PatientConnection, connection.connection.dbapi_connection).patience = None
 
 
 @contextmanager
