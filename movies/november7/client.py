@@ -150,7 +150,10 @@ class Client:
         return datetime.now(UTC) < fresh_until and movie_id not in met
 
     def close(self) -> None:
-        """Give back what is held: threads, connections, the cache's store."""
+        """Give back what is held: threads, connections, the cache's store.
+
+        In this order: closing a SQLite connection that a flight still reads from crashes Python.
+        """
         self._recovery.close()
         self._flights.close()
         self._session.close()  # type: ignore[no-untyped-call]

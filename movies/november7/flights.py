@@ -78,8 +78,8 @@ class Flights:
                 self._waiters -= 1
 
     def close(self) -> None:
-        """Let flights under way land, drop those that are queued."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Drop the flights that are queued, and wait until those under way have landed."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _refuse_what_cannot_land(self, deadline: Deadline) -> None:
         """Raise Busy if, with as many before it, a new flight would land past `deadline`."""

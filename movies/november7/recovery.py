@@ -43,6 +43,7 @@ class Recovery:
         self._at_once = at_once
         self._lock = threading.Lock()
         self._running = self._closed = False
+        self._thread: threading.Thread | None = None
         self._awake = threading.Event()
         self._owed: dict[Wanted, int] = {}  # with how often the refresh has failed since
         self._under_way: dict[object, Future[Any]] = {}
@@ -53,7 +54,10 @@ class Recovery:
             if self._running or self._closed:
                 return
             self._running = True
-        threading.Thread(target=self._run, name="november7-recovery", daemon=True).start()
+            self._thread = threading.Thread(
+                target=self._run, name="november7-recovery", daemon=True
+            )
+            self._thread.start()
 
     def want(self, page: Wanted) -> None:
         """Have a stale page refreshed, as soon as there is room."""
@@ -79,8 +83,11 @@ class Recovery:
 
     def close(self) -> None:
         """Look after nothing any more."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self._awake.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while True:
