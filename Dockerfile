@@ -29,7 +29,7 @@ VOLUME /var/lib/movies
 USER 10001:10001
 EXPOSE 8000
 
-# The empty ProxyHandler: a proxy meant for the provider must not get the probe.
+# The empty ProxyHandler: no proxy of the environment must get the probe.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "\
 import os, urllib.request as r; \
 r.build_opener(r.ProxyHandler({})).open(\

@@ -1,9 +1,7 @@
 # Everything that is done with this project. `make` alone lists it.
 
 PYTHON ?= python3
-PORT ?= 8000
 BIN := .venv/bin
-export PORT
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test lint format migrate bench november7 lock clean
@@ -15,7 +13,8 @@ run: migrate ## Serve on PORT (8000), with all that is needed for it
 	exec $(BIN)/gunicorn wsgi:app
 
 dev: migrate .venv/dev ## Serve on PORT, reloading on every change
-	$(BIN)/flask --app wsgi run --debug --port $(PORT)
+	FLASK_RUN_PORT=$$($(BIN)/python -c 'from config import Config; print(Config.PORT)') \
+		$(BIN)/flask --app wsgi run --debug
 
 test: .venv/dev ## Run the whole test suite
 	$(BIN)/pytest --cov --cov-report=term $(if $(CI),--cov-fail-under=95)

@@ -4,6 +4,7 @@
 of what each setting means.
 """
 
+import os
 from pathlib import Path
 
 from environs import Env, validate
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parent
 env = Env()
 env.read_env(str(ROOT / ".env"), recurse=False)
 positive = validate.Range(min=0, min_inclusive=False)
+seconds = validate.Range(min=1, max=10 * 365 * 24 * 3600)
 
 
 class Config:
@@ -24,15 +26,17 @@ class Config:
     REDIS_URL = env.str("REDIS_URL", "")
 
     NOVEMBER7_URL = env.str("NOVEMBER7_URL", "")
-    NOVEMBER7_TTL = env.int("NOVEMBER7_TTL", 3600, validate=positive)
-    NOVEMBER7_STALE = env.int("NOVEMBER7_STALE", 604800, validate=validate.Range(min=0))
+    NOVEMBER7_TTL = env.int("NOVEMBER7_TTL", 3600, validate=seconds)
+    NOVEMBER7_STALE = env.int(
+        "NOVEMBER7_STALE", 604800, validate=validate.Range(min=0, max=seconds.max)
+    )
     NOVEMBER7_DEADLINE = env.float("NOVEMBER7_DEADLINE", 10.0, validate=positive)
     NOVEMBER7_CONCURRENCY = env.int("NOVEMBER7_CONCURRENCY", 8, validate=positive)
 
     JWT_SECRET_KEY = env.str("JWT_SECRET_KEY", "")
     JWT_SECRET_KEY_PREVIOUS = env.str("JWT_SECRET_KEY_PREVIOUS", "")
-    JWT_ACCESS_TOKEN_EXPIRES = env.int("JWT_ACCESS_TOKEN_EXPIRES", 900, validate=positive)
-    JWT_REFRESH_TOKEN_EXPIRES = env.int("JWT_REFRESH_TOKEN_EXPIRES", 2592000, validate=positive)
+    JWT_ACCESS_TOKEN_EXPIRES = env.int("JWT_ACCESS_TOKEN_EXPIRES", 900, validate=seconds)
+    JWT_REFRESH_TOKEN_EXPIRES = env.int("JWT_REFRESH_TOKEN_EXPIRES", 2592000, validate=seconds)
     JWT_ALGORITHM = "HS256"
     JWT_DECODE_ALGORITHMS = ("HS256",)
     JWT_ENCODE_ISSUER = JWT_DECODE_ISSUER = "movies-api"
@@ -40,7 +44,9 @@ class Config:
 
     TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0))
     RATELIMIT_ENABLED = env.bool("RATELIMIT_ENABLED", True)
-    CORS_ORIGINS: list[str] = env.list("CORS_ORIGINS", [])
+    CORS_ORIGINS = env.str("CORS_ORIGINS", "").replace(",", " ").split()
+    PORT = env.int("PORT", 8000)
+    WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", os.cpu_count() or 1, validate=positive)
     HSTS = False
     REQUIRE_SECRETS = False
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from config import Config
 
-port = int(os.environ.get("PORT") or 8000)
-bind = f"0.0.0.0:{port}"
-workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
+bind = f"0.0.0.0:{Config.PORT}"
+workers = Config.WEB_CONCURRENCY
 
 # Threads are cheap while they wait, and made only when needed. There are more of them than callers
 # who may wait for November 7 at once (MAX_WAITERS in movies/november7/flights.py), so those can't
@@ -27,7 +26,7 @@ secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = ""
 
 # Each worker counts in a file of its own, and /metrics adds them up.
-metrics_dir = Config.INSTANCE_DIR / "metrics" / str(port)
+metrics_dir = Config.INSTANCE_DIR / "metrics" / str(Config.PORT)
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 metrics_dir.mkdir(parents=True, exist_ok=True)
 

@@ -46,8 +46,7 @@ class Parser(FlaskParser):
         """The body, an object. Raises 413, 415, 400, or ValidationError."""
         if req.mimetype != "application/json":
             raise UnsupportedMediaType("Send application/json.")
-        data = req.get_data()
-        req.stream.read(1)  # raises where a body of no declared length goes on past the limit
+        data = _body(req)
         try:
             body = json.loads(
                 data.decode("utf-8"),
@@ -89,6 +88,17 @@ class Parser(FlaskParser):
         if isinstance(messages, dict):
             messages = {_printable(name): about for name, about in messages.items()}
         raise ValidationError(messages) from None
+
+
+def _body(req: Request) -> bytes:
+    """The whole body. Raises 413, or 400 where it breaks off or its chunks are no chunks."""
+    try:
+        data = req.get_data()
+        if req.content_length is None:
+            req.stream.read(1)  # raises where the body goes on past the limit
+    except OSError:
+        raise BadRequest("The body can't be read.") from None
+    return data
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,9 +152,11 @@ class Blueprint(flask_smorest.Blueprint):
     def arguments(self, schema: Any, *, location: str = "json", **kwargs: Any) -> Any:
         """As flask-smorest's, with the schema's example, and one instance for all requests."""
         schema = schema() if isinstance(schema, type) else schema
-        if location == "json" and schema.example is not None:
-            kwargs.setdefault("example", schema.example)
-        return super().arguments(schema, location=location, **kwargs)
+        if location != "json":
+            return super().arguments(schema, location=location, **kwargs)
+        read_body = super().arguments(schema, example=schema.example, **kwargs)
+        no_parameters = super().arguments(NoParameters(), location="query", as_kwargs=True)
+        return lambda view: read_body(no_parameters(view))  # the body is judged first
 
     def response(self, status_code: Any, schema: Any = None, **kwargs: Any) -> Any:
         """As flask-smorest's, with the schema's example."""
@@ -175,7 +187,7 @@ class Blueprint(flask_smorest.Blueprint):
                 **(problems or {}),
             }
             endpoint = view
-            if "query" not in _locations(view):
+            if not _locations(view):
                 endpoint = self.arguments(NoParameters, location="query", as_kwargs=True)(endpoint)
             for status, description in sorted(all_problems.items()):
                 endpoint = self._may_answer(status, description)(endpoint)

@@ -43,7 +43,7 @@ OURS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     NoSuchPage: (404, "The list ends before this page.", {}),
     AddressTaken: (409, "There is an account with this address.", {}),
     AlreadyRated: (409, "You have rated this movie already.", {}),
-    TooManyAtOnce: (429, "Too many are signing in at once.", {"Retry-After": "2"}),
+    TooManyAtOnce: (429, "Too many passwords are being checked at once.", {"Retry-After": "2"}),
 }
 
 DETAILS = {

@@ -105,10 +105,14 @@ def page_schema(item: type[BaseSchema]) -> type[BaseSchema]:
             required=True, metadata={"description": "Results on all pages together"}
         ),
         "next": fields.Url(
-            required=True, allow_none=True, metadata={"description": "The page after this one"}
+            required=True,
+            allow_none=True,
+            metadata={"format": "uri", "description": "The page after this one"},
         ),
         "previous": fields.Url(
-            required=True, allow_none=True, metadata={"description": "The page before this one"}
+            required=True,
+            allow_none=True,
+            metadata={"format": "uri", "description": "The page before this one"},
         ),
         "results": fields.List(fields.Nested(item), required=True),
         "example": {"count": 1, "next": None, "previous": None, "results": [item.example]},

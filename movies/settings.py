@@ -1,9 +1,11 @@
 """From the settings as they are read to those that Flask and its extensions want."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 from sqlalchemy import URL, make_url
@@ -35,13 +37,15 @@ def complete(app: Flask) -> None:
     directory = _writable(Path(config["INSTANCE_DIR"]))
     if not config["JWT_SECRET_KEY"] and not config["REQUIRE_SECRETS"]:
         config["JWT_SECRET_KEY"] = _own_secret(directory / "jwt-secret")
-    if config["REQUIRE_SECRETS"] and len(config["JWT_SECRET_KEY"].encode()) < SECRET_BYTES:
-        raise RuntimeError(f"JWT_SECRET_KEY is missing, or shorter than {SECRET_BYTES} bytes")
-    url = _database_url(config["DATABASE_URL"] or f"sqlite:///{directory / 'movies.sqlite3'}")
+    if config["REQUIRE_SECRETS"]:
+        _require_secrets(config)
+    if config["NOVEMBER7_URL"] and not re.match(r"https?://[^/]", config["NOVEMBER7_URL"]):
+        raise RuntimeError("NOVEMBER7_URL is not the address of an HTTP service")
+    url = _database_url(config["DATABASE_URL"], directory)
     is_sqlite = url.get_backend_name() == "sqlite"
     config["SQLALCHEMY_DATABASE_URI"] = url
     config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        **(POOL if url.database else {}),  # SQLite in memory has one connection and no pool
+        **({} if url.database in (None, "", ":memory:") else POOL),  # none for SQLite in memory
         "hide_parameters": True,  # no address or hash in a log when a statement fails
         "connect_args": SQLITE if is_sqlite else POSTGRESQL,
     }
@@ -58,6 +62,13 @@ def complete(app: Flask) -> None:
     )
 
 
+def _require_secrets(config: Mapping[str, Any]) -> None:
+    if len(config["JWT_SECRET_KEY"].encode()) < SECRET_BYTES:
+        raise RuntimeError(f"JWT_SECRET_KEY is missing, or shorter than {SECRET_BYTES} bytes")
+    if 0 < len(config["JWT_SECRET_KEY_PREVIOUS"].encode()) < SECRET_BYTES:
+        raise RuntimeError(f"JWT_SECRET_KEY_PREVIOUS is shorter than {SECRET_BYTES} bytes")
+
+
 def _writable(directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -71,7 +82,7 @@ def _writable(directory: Path) -> Path:
 def _own_secret(path: Path) -> str:
     """The secret of this instance directory, made at first use; one, whoever makes it first."""
     if not path.exists():
-        draft = path.with_suffix(f".{os.getpid()}")
+        draft = path.with_suffix(f".{secrets.token_hex(4)}")
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_hex(SECRET_BYTES))
         try:
@@ -83,9 +94,13 @@ def _own_secret(path: Path) -> str:
     return path.read_text()
 
 
-def _database_url(url: str) -> URL:
-    """The URL with the driver that this project installs for PostgreSQL."""
+def _database_url(url: str, directory: Path) -> URL:
+    """The URL with the driver that this project installs; without one, SQLite in `directory`."""
+    if not url:
+        return URL.create("sqlite", database=str(directory / "movies.sqlite3"))
     parsed = make_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgres", "postgresql"):
+        raise RuntimeError("DATABASE_URL is neither of PostgreSQL nor of SQLite")
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed

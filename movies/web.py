@@ -25,7 +25,16 @@ PAGE_POLICY = (
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-EXPOSED = ["Age", "Cache-Status", "Location", "Retry-After", "X-Request-ID"]
+EXPOSED = [
+    "Age",
+    "Cache-Status",
+    "Location",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "X-Request-ID",
+]
 
 
 class IdConverter(IntegerConverter):
@@ -97,7 +106,7 @@ def _add_headers(response: Response) -> Response:
     headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
     headers.setdefault("Cache-Control", "no-store")
     if current_app.config["HSTS"]:
-        headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+        headers["Strict-Transport-Security"] = "max-age=31536000"
     if response.status_code == 429:
         _add_limit(response)
     return response

@@ -94,7 +94,12 @@ def database_error(kind: type[Any]) -> Exception:
         (AddressTaken(), 409, "There is an account with this address.", {}),
         (AlreadyRated(), 409, "You have rated this movie already.", {}),
         (ValidationError({"page": ["No."]}), 422, "The request is not valid.", {}),
-        (TooManyAtOnce(), 429, "Too many are signing in at once.", {"Retry-After": "2"}),
+        (
+            TooManyAtOnce(),
+            429,
+            "Too many passwords are being checked at once.",
+            {"Retry-After": "2"},
+        ),
         (
             TimedOut(SECRET, retry_after=3),
             504,

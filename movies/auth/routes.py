@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from flask import Response, request
+from flask import request
 from flask_limiter.util import get_remote_address
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -35,13 +35,9 @@ def _account() -> str:
         return "unreadable"  # will be refused for what it is
 
 
-def _was_refused(response: Response) -> bool:
-    return response.status_code == 401
-
-
 SIGN_IN_LIMITS = (
     limiter.limit("60 per minute", key_func=get_remote_address),
-    limiter.limit("10 per minute", key_func=_account, deduct_when=_was_refused),
+    limiter.limit("20 per minute", key_func=_account),
 )
 
 

@@ -154,7 +154,8 @@ def identify_caller(token: str) -> Identity:
 
     Raises NotSignedIn.
     """
-    identity = _seen.get(token)
+    with _seen_lock:
+        identity = _seen.get(token)
     if identity is None:
         identity = identify(token, "access")
         with _seen_lock:

@@ -75,7 +75,7 @@ def _cache_status(page: Page) -> str:
                 "stale-while-revalidate" if page.refreshing else "stale-if-error"
             )
         case "miss":
-            how = "fwd=miss; stored"
+            how = "fwd=miss"
         case "collapsed":
             how = "fwd=miss; collapsed"
     return f"november7; {how}; ttl={page.ttl}"

@@ -131,8 +131,9 @@ def rate(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> dict[str
     if rating_id is None:
         db.session.rollback()
         raise AlreadyRated
+    rating = read_rating(user_id, rating_id)  # before others can delete it
     db.session.commit()
-    return read_rating(user_id, rating_id)
+    return rating
 
 
 def read_rating(user_id: int, rating_id: int) -> dict[str, Any]:

@@ -114,8 +114,7 @@ class Client:
         if page is None:
             return self._fetch(wanted, Deadline.after(self.deadline))
         if page.source == "stale":
-            self._recovery.want(wanted)
-            return replace(page, refreshing=not self.breaker.is_open)
+            return replace(page, refreshing=self._recovery.want(wanted))
         return page
 
     def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Page]:

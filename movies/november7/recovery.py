@@ -59,14 +59,16 @@ class Recovery:
             )
             self._thread.start()
 
-    def want(self, page: Wanted) -> None:
-        """Have a stale page refreshed, as soon as there is room."""
+    def want(self, page: Wanted) -> bool:
+        """Have a stale page refreshed, as soon as there is room; whether that is under way."""
         with self._lock:
             if page not in self._owed and len(self._owed) < OWED:
                 self._owed[page] = 0
+            is_wanted = page in self._owed
         if not self._breaker.is_open:
             self._awake.set()
         self.begin()
+        return is_wanted and not self._breaker.is_open
 
     def failed(self, page: Wanted) -> None:
         """Count a failed refresh; one that failed because the provider is down doesn't count."""

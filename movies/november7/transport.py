@@ -156,9 +156,13 @@ def _answer(request: PreparedRequest, response: Response) -> Response:
 
 
 def _redirected(request: PreparedRequest, response: Response) -> PreparedRequest:
-    """The request that a redirect asks for; never one to another host."""
+    """The request that a redirect asks for: of the same origin, or of the same host by HTTPS."""
     target = urljoin(request.url or "", response.headers["Location"])
-    if urlsplit(target).hostname != urlsplit(request.url).hostname:
+    here, there = urlsplit(request.url or ""), urlsplit(target)
+    is_upgrade = (here.scheme, there.scheme) == ("http", "https")
+    if here.hostname != there.hostname or not (
+        is_upgrade or (here.scheme, here.port) == (there.scheme, there.port)
+    ):
         raise Refused("November 7 redirects to another host")
     following = request.copy()
     following.url = target

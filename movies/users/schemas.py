@@ -6,6 +6,7 @@ from email_validator import EmailNotValidError
 from marshmallow import ValidationError, fields, validate
 
 from movies.schemas import BaseSchema, ResourceUpdate, Text
+from movies.users.addresses import MAX_LENGTH as MAX_ADDRESS_LENGTH
 from movies.users.addresses import normalized
 from movies.users.passwords import MAX_LENGTH, MIN_LENGTH
 
@@ -22,7 +23,9 @@ def _is_address(address: str) -> None:
 
 def _email(**kwargs: Any) -> Text:
     kwargs["metadata"] = {"format": "email", "description": "One account whatever its letter case"}
-    return Text(trim=True, validate=[validate.Length(max=254), _is_address], **kwargs)
+    return Text(
+        trim=True, validate=[validate.Length(max=MAX_ADDRESS_LENGTH), _is_address], **kwargs
+    )
 
 
 class RegistrationSchema(BaseSchema):
