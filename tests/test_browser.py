@@ -47,7 +47,7 @@ def address(make_app: Callable[..., Flask]) -> Iterator[str]:
     ("page", "shown"),
     [
         ("swagger-ui", ['class="opblock ', "Search movies", "/api/v1/movies/top/", "Authorize"]),
-        ("redoc", ["Signing in and out", "and vote on them"]),
+        ("redoc", ["and vote on them", "RFC 9457"]),
     ],
 )
 def test_page_renders_and_complains_of_nothing(
