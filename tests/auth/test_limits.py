@@ -131,6 +131,13 @@ def test_a_user_sends_1200_requests_a_minute(limited: MakeApp) -> None:
     assert client.get("/api/v1/users/me/", headers=eve).status_code == 200
 
 
+def test_what_cannot_be_read_is_no_guess(limited: MakeApp) -> None:
+    """Malformed sign-ins are refused for what they are, not counted against one account of all."""
+    client = limited().test_client()
+    malformed = {"data": "{", "content_type": "application/json"}
+    assert statuses(25, lambda: client.post(TOKEN, **malformed)) == [400] * 25
+
+
 def test_guesses_in_parallel_are_counted_too(limited: MakeApp) -> None:
     """Sending all guesses at once gets no more of them looked at."""
     client = limited().test_client()
