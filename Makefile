@@ -33,7 +33,7 @@ migrate: .venv/run ## Bring the database up to date
 	$(BIN)/flask --app wsgi db upgrade
 
 november7: .venv/run ## Serve the stand-in provider; ARGS="--help" lists how it can misbehave
-	$(BIN)/python -m movies.november7.sample $(ARGS)
+	$(BIN)/python -m stand_in $(ARGS)
 
 bench: .venv/dev ## Measure; ratios of one run
 	$(BIN)/python -m bench $(ARGS)

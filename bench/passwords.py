@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from bench.common import seconds
-from movies.users import passwords
+from movies.auth import passwords
 
 
 def run(_directory: Path) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.common import application, signed_in
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 SEARCHES = 1000
 SHARES = (0.0, 0.09, 0.3, 0.6)
@@ -17,7 +17,7 @@ def run(directory: Path) -> None:
         app = application(directory, NOVEMBER7_URL=provider.url)
         headers = signed_in(app)
         for share in SHARES:
-            provider.manners = Manners(refuse=share, seed=7)
+            provider.faults = Faults(refuse=share, seed=7)
             provider.reset()
 
             def search(number: int, share: float = share) -> int:

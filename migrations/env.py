@@ -3,7 +3,7 @@
 from alembic import context
 from flask import current_app
 
-from movies.extensions import no_hurry
+from movies.database import without_timeouts
 
 db = current_app.extensions["migrate"].db
 options = {
@@ -24,5 +24,5 @@ else:
         with context.begin_transaction():
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver begins none before DDL
-            no_hurry(connection)
+            without_timeouts(connection)
             context.run_migrations()

@@ -7,7 +7,7 @@ from flask import Flask
 
 from config import CONFIGS, MOVIES_CONFIG
 from movies import cli, openapi, pages, provider, settings, web
-from movies.auth import keys
+from movies.auth import access, keys
 from movies.auth.routes import bp as auth_bp
 from movies.errors import register_error_handlers
 from movies.extensions import api, db, jwt, limiter, migrate
@@ -31,6 +31,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     migrate.init_app(app, db, render_as_batch=True)
     jwt.init_app(app)
     keys.init_app(jwt)
+    access.init_app(app)
     limiter.init_app(app)
     api.init_app(app, spec_kwargs=openapi.DOCUMENT)
     openapi.describe(api)

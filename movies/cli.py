@@ -14,7 +14,8 @@ from redis import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from movies.auth import service as auth
-from movies.extensions import db, no_hurry
+from movies.database import without_timeouts
+from movies.extensions import db
 from movies.movies import tallies
 from movies.movies.registry import november7, remember
 from movies.november7 import upkeep
@@ -120,7 +121,7 @@ def users_create(**account: str) -> None:
 @ratings.command("check")
 def ratings_check() -> None:
     """Say whether every tally is the count of its ratings; exit with 1 where not."""
-    no_hurry(db.session.connection())
+    without_timeouts(db.session.connection())
     if wrong := tallies.disagreements():
         raise click.ClickException(
             f"{wrong} movies have a wrong tally; see `flask ratings rebuild`"

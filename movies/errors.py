@@ -13,20 +13,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
+from movies.auth.passwords import TooManyAtOnce
 from movies.auth.service import BadCredentials, NotSignedIn
-from movies.extensions import db
+from movies.database import is_outage
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import TimedOut, Unavailable
 from movies.paging import NoSuchPage
-from movies.users.passwords import TooManyAtOnce
 from movies.users.service import AddressTaken, WrongPassword
 
 log = logging.getLogger(__name__)
 
 DATABASE_RETRY_AFTER = 5  # seconds
 
-OURS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
+PROBLEMS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     NotSignedIn: (
         401,
         "Send a good token.",
@@ -76,7 +76,7 @@ def problem(
 
 def register_error_handlers(app: Flask) -> None:
     """Have `app` answer every exception as a problem."""
-    for kind in OURS:
+    for kind in PROBLEMS:
         app.register_error_handler(kind, _ours)
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(Unavailable, _unavailable)
@@ -86,7 +86,7 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _ours(error: Exception) -> Response:
-    status, detail, headers = OURS[type(error)]
+    status, detail, headers = PROBLEMS[type(error)]
     return problem(status, detail, headers)
 
 
@@ -104,7 +104,7 @@ def _unavailable(error: Unavailable) -> Response:
 
 def _database(error: Exception) -> Response:
     """503 where the database is away; any other failure of it is a defect of ours."""
-    if is_away(error):
+    if is_outage(error):
         log.error("the database is away", extra={"reason": type(error).__name__})
         return problem(
             503,
@@ -113,13 +113,6 @@ def _database(error: Exception) -> Response:
         )
     log.error("an unexpected error of the database", exc_info=error)
     return problem(500, DETAILS[500])
-
-
-def is_away(error: Exception) -> bool:
-    """Whether an error of the database's says that it can't be had."""
-    return isinstance(error, PoolTimeout | db.exc.OperationalError | db.exc.InterfaceError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
 
 
 def _http(error: HTTPException) -> Response:

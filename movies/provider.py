@@ -13,7 +13,7 @@ from requests.adapters import BaseAdapter
 
 from movies.movies.registry import remember_quietly
 from movies.november7.client import Client
-from movies.november7.sample.embedded import EmbeddedAdapter
+from movies.november7.sample.adapter import EmbeddedAdapter
 from movies.november7.session import build_session
 from movies.november7.transport import BoundedHTTPAdapter
 from movies.settings import REDIS_TIMEOUTS

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import URL, make_url
 
-from movies.extensions import SQLITE_PATIENCE
+from movies.database import SQLITE_LOCK_TIMEOUT
 
 SECRET_BYTES = 32
 POOL = {"pool_size": 10, "max_overflow": 10, "pool_timeout": 10, "pool_pre_ping": True}
@@ -21,7 +21,7 @@ POSTGRESQL = {
     "tcp_user_timeout": 10000,
 }
 REDIS_TIMEOUTS = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
-SQLITE = {"timeout": SQLITE_PATIENCE}
+SQLITE = {"timeout": SQLITE_LOCK_TIMEOUT}
 
 
 def named(name: str, configs: Mapping[str, type]) -> type:

@@ -23,9 +23,9 @@ from flask_migrate import upgrade
 from sqlalchemy import event, make_url, text
 
 from movies import create_app
+from movies.auth import passwords
 from movies.extensions import db
-from movies.november7.sample.server import StandIn
-from movies.users import passwords
+from stand_in.server import StandIn
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/test")
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")

@@ -17,7 +17,7 @@ from flask import Flask
 
 from movies.november7 import metrics
 from movies.november7.sample.catalogue import sample_catalogue
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOBODY = "redis://127.0.0.1:1/0"
@@ -170,7 +170,7 @@ def test_warm_asks_anew_for_what_is_fresh(run: Run, stand_in: StandIn) -> None:
 
 def test_warm_says_what_november_7_did(run: Run, stand_in: StandIn) -> None:
     """Where November 7 fails, `flask cache warm` says so in a line, and exits with 1."""
-    stand_in.manners = Manners(error=1)
+    stand_in.faults = Faults(error=1)
     failed = run("cache", "warm", NOVEMBER7_DEADLINE=0.2)
     assert failed.exit_code == 1
     assert failed.stderr.splitlines()[-1].startswith("Error: November 7 failed after 0 movies: ")

@@ -19,14 +19,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, ImATeapot, NotAcceptable
 from werkzeug.test import TestResponse
 
+from movies.auth.passwords import TooManyAtOnce
 from movies.auth.service import BadCredentials, NotSignedIn
-from movies.errors import OURS
+from movies.errors import PROBLEMS
 from movies.extensions import db
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import BadResponse, Busy, TimedOut, Unavailable
 from movies.paging import NoSuchPage
-from movies.users.passwords import TooManyAtOnce
 from movies.users.service import AddressTaken, WrongPassword
 
 SECRET = "what the database and the provider said"
@@ -154,7 +154,7 @@ def test_an_exception_is_a_problem(
 def test_every_row_has_its_test() -> None:
     """An exception that is added to the table has to be added to the tests above."""
     tested = {NotSignedIn, BadCredentials, WrongPassword, UnknownMovie, UnknownRating, NoSuchPage}
-    assert set(OURS) == tested | {AddressTaken, AlreadyRated, TooManyAtOnce}
+    assert set(PROBLEMS) == tested | {AddressTaken, AlreadyRated, TooManyAtOnce}
 
 
 def test_a_cut_connection_means_that_the_database_is_away(raising: Raise) -> None:

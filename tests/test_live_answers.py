@@ -15,7 +15,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from werkzeug.test import TestResponse
 
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 ADA = "ada@example.com"
 NEW_PASSWORD = "notes on the analytical engine"
@@ -210,7 +210,7 @@ class TestWithoutProvider:
     @pytest.fixture
     def app(self, make_app: Callable[..., Flask]) -> Iterator[Flask]:
         """An application whose provider refuses everything."""
-        with StandIn(manners=Manners(refuse=1.0)) as stand_in:
+        with StandIn(faults=Faults(refuse=1.0)) as stand_in:
             yield make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=0.2)
 
     @pytest.mark.parametrize(

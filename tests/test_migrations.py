@@ -18,10 +18,10 @@ from sqlalchemy import make_url
 from tables import described, execute
 
 from movies import create_app
+from movies.auth import passwords
 from movies.extensions import db
 from movies.movies import tallies
 from movies.november7.sample.catalogue import sample_catalogue
-from movies.users import passwords
 
 MOVIE = sample_catalogue().movies[0]
 SEEN, GONE, UNCOUNTED = uuid.UUID(MOVIE["id"]), uuid.UUID(int=1), uuid.UUID(int=2)

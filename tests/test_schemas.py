@@ -13,6 +13,8 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.test import EnvironBuilder
 
 from movies.api import Parser
+from movies.auth import passwords
+from movies.auth.emails import address_key, normalized
 from movies.auth.schemas import CredentialsSchema, RefreshTokenSchema, TokenSchema
 from movies.movies.schemas import (
     NewRatingSchema,
@@ -22,8 +24,6 @@ from movies.movies.schemas import (
     SearchParameters,
 )
 from movies.schemas import BaseSchema, NoParameters, PageParameters
-from movies.users import passwords
-from movies.users.addresses import address_key, normalized
 from movies.users.schemas import PasswordChangeSchema, RegistrationSchema, UserUpdateSchema
 
 BODIES = [

@@ -1,27 +1,21 @@
-"""Who is calling."""
+"""Authentication of requests by their access token."""
 
-from typing import cast
+from flask import Flask, g, request
 
-from flask import g, request
+from movies.auth.service import NotSignedIn, identify_caller
 
-from movies.auth.service import Identity, NotSignedIn, identify_caller
+
+def init_app(app: Flask) -> None:
+    """Have `app` authenticate the endpoints that require a user."""
+    app.extensions["authenticate"] = require_user
 
 
 def require_user() -> None:
-    """Find out who is calling, by the bearer token of the request. Raises NotSignedIn."""
+    """Set `g.caller` to the user that the request's bearer token identifies.
+
+    Raises NotSignedIn.
+    """
     credentials = request.authorization
     if credentials is None or credentials.type != "bearer" or not credentials.token:
         raise NotSignedIn
     g.caller = identify_caller(credentials.token)
-
-
-def caller_id() -> int:
-    """The id of the user who is calling. Only where the endpoint requires one."""
-    return cast(Identity, g.caller).user_id
-
-
-def who() -> str:
-    """The user who is calling, or the address where nobody is signed in: for rate limits."""
-    if "caller" in g:
-        return f"user-{caller_id()}"
-    return f"address-{request.remote_addr}"

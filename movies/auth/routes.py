@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from movies.api import Access, Blueprint
 from movies.auth import service
+from movies.auth.emails import address_key
 from movies.auth.schemas import (
     AccessTokenSchema,
     CredentialsSchema,
@@ -20,7 +21,6 @@ from movies.auth.schemas import (
     TokenSchema,
 )
 from movies.extensions import limiter
-from movies.users.addresses import address_key
 
 bp = Blueprint("auth", __name__, url_prefix="/api/v1/auth", description="Signing in and out")
 

@@ -2,8 +2,8 @@
 
 from marshmallow import fields, validate
 
+from movies.auth.passwords import MAX_LENGTH
 from movies.schemas import BaseSchema, Text
-from movies.users.passwords import MAX_LENGTH
 
 TOKEN_LENGTH = validate.Length(max=4096)
 A_JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"

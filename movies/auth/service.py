@@ -19,11 +19,11 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import PyJWTError
 from sqlalchemy import Uuid, delete, insert, literal, select, update
 
-from movies.auth.models import SignIn
-from movies.extensions import UtcDateTime, db, now, read
-from movies.users import passwords
-from movies.users.addresses import address_key
-from movies.users.models import User
+from movies.auth import passwords
+from movies.auth.emails import address_key
+from movies.auth.models import SignIn, User
+from movies.database import UtcDateTime, fetch_all, now
+from movies.extensions import db
 
 SEEN_FOR = 4.0  # seconds
 Kind = Literal["access", "refresh"]
@@ -143,7 +143,7 @@ def identify(token: str, *kinds: Kind) -> Identity:
         raise NotSignedIn from None
     if claims["type"] not in kinds:
         raise NotSignedIn
-    live = read(select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
+    live = fetch_all(db.engine, select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
     if [row.user_id for row in live] != [identity.user_id]:
         raise NotSignedIn
     return identity

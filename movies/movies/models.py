@@ -7,7 +7,8 @@ from enum import StrEnum
 from sqlalchemy import Enum, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from movies.extensions import BigId, UtcDateTime, db
+from movies.database import BigId, UtcDateTime
+from movies.extensions import db
 
 
 class RatingType(StrEnum):

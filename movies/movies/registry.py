@@ -9,7 +9,8 @@ from flask import current_app
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from movies.extensions import db, now, upsert, waiting_at_most
+from movies.database import insert_into, lock_timeout, now
+from movies.extensions import db
 from movies.movies.models import Movie
 from movies.november7.client import Client
 
@@ -36,14 +37,14 @@ def remember(movies: list[dict[str, Any]], *, patience: float | None = None) -> 
     rows = {movie["id"]: _row(movie, seen) for movie in movies}
     if not rows:
         return
-    insert = upsert(Movie)
+    insert = insert_into(db.engine, Movie)
     described = ("title", "description", "image_url", "rating", "last_seen")
     news = {name: insert.excluded[name] for name in described}
     news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
     # With RETURNING, SQLAlchemy sends all rows in one statement, and compiles it once for all.
     statement = insert.on_conflict_do_update(index_elements=[Movie.id], set_=news)
     ordered = [rows[movie_id] for movie_id in sorted(rows)]  # locks are taken in one order
-    with db.engine.connect() as connection, waiting_at_most(connection, patience):
+    with db.engine.connect() as connection, lock_timeout(connection, patience):
         connection.execute(statement.returning(Movie.id), ordered)
         connection.commit()
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from flask import url_for
 
-from movies.api import Access, Blueprint
-from movies.auth.access import caller_id
+from movies.api import Access, Blueprint, caller_id
 from movies.movies import service
 from movies.movies.models import RatingType
 from movies.movies.schemas import (

@@ -8,7 +8,8 @@ from sqlalchemy import Row, Select, and_, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from movies.auth.service import NotSignedIn
-from movies.extensions import db, now, read, upsert
+from movies.database import fetch_all, insert_into, now
+from movies.extensions import db
 from movies.movies import registry, tallies
 from movies.movies.models import VOTED, Movie, Rating, RatingType
 from movies.november7.client import Page
@@ -42,7 +43,9 @@ def search(user_id: int, query: str, *, skip: int, limit: int) -> tuple[Page, li
     """A page of November 7's, and its movies with their votes. Raises Unavailable."""
     page = registry.november7().search(query, skip=skip, limit=limit)
     movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
-    votes = {row.id: row for row in read(_VOTES, user_id=user_id, movie_ids=movie_ids)}
+    votes = {
+        row.id: row for row in fetch_all(db.engine, _VOTES, user_id=user_id, movie_ids=movie_ids)
+    }
     movies = zip(movie_ids, page.movies, strict=True)
     return page, [_with_votes(movie, votes.get(movie_id)) for movie_id, movie in movies]
 
@@ -197,7 +200,7 @@ def _insert(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> int |
     """
     moment = now()
     statement = (
-        upsert(Rating)
+        insert_into(db.engine, Rating)
         .values(
             user_id=user_id,
             movie_id=movie_id,
@@ -214,7 +217,7 @@ def _insert(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> int |
         db.session.rollback()
         raise NotSignedIn from None
     if rating_id is not None:
-        tallies.count(movie_id, rating_type)
+        tallies.add_votes(movie_id, rating_type)
     return rating_id
 
 
@@ -240,6 +243,6 @@ def _delete(*which: Any) -> bool:
         .execution_options(synchronize_session=False)
     ).all()
     for movie_id, rating_type in gone:
-        tallies.count(movie_id, rating_type, by=-1)
+        tallies.add_votes(movie_id, rating_type, by=-1)
     db.session.commit()
     return bool(gone)

@@ -45,7 +45,7 @@ def lower_bound(upvotes: Votes, downvotes: Votes) -> ColumnElement[float]:
     return case((upvotes + downvotes > 0, bound), else_=0.0)
 
 
-def count(movie_id: uuid.UUID, rating_type: RatingType, by: int = 1) -> None:
+def add_votes(movie_id: uuid.UUID, rating_type: RatingType, by: int = 1) -> None:
     """Add `by` votes of this type to a movie's tally, in the caller's transaction."""
     _change(movie_id, **{f"{rating_type.lower()}s": by})
 
@@ -72,7 +72,7 @@ def uncount_user(user_id: int) -> None:
         .returning(Rating.movie_id, Rating.rating_type)
     ).all()
     for movie_id, rating_type in sorted(gone):
-        count(movie_id, rating_type, by=-1)
+        add_votes(movie_id, rating_type, by=-1)
 
 
 def disagreements() -> int:

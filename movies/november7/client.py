@@ -22,11 +22,11 @@ from requests_cache import CachedSession
 from movies.november7 import metrics
 from movies.november7.breaker import Breaker
 from movies.november7.deadline import Deadline
-from movies.november7.errors import Rejected, TimedOut, Unavailable
-from movies.november7.flights import Flight, Flights
-from movies.november7.recovery import INTERVAL, Recovery
-from movies.november7.session import NAMESPACE, Wanted
-from movies.november7.shared import SharedFlights
+from movies.november7.errors import InvalidRequest, TimedOut, Unavailable
+from movies.november7.refresher import INTERVAL, BackgroundRefresher
+from movies.november7.session import NAMESPACE, PageKey
+from movies.november7.shared_singleflight import SharedSingleFlight
+from movies.november7.singleflight import Call, SingleFlight
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +90,16 @@ class Client:
         self._session = session
         self._stale = timedelta(seconds=stale)
         self.deadline = deadline
-        self._flights = Flights(concurrency)
-        self._shared: SharedFlights | None = None
+        self._single_flight = SingleFlight(concurrency)
+        self._shared: SharedSingleFlight | None = None
         if redis is not None:
-            self._shared = SharedFlights(redis, NAMESPACE, lambda: bool(self.cache.is_away))
+            self._shared = SharedSingleFlight(redis, NAMESPACE, lambda: bool(self.cache.is_outage))
         self._on_page = on_page
         self._walked: tuple[datetime, set[str]] = (datetime.min.replace(tzinfo=UTC), set())
         probes = max(1, concurrency // 2)
         self._probe_patience = min(deadline, INTERVAL * max(2, probes))
         self._probe_numbers = count()
-        self._recovery = Recovery(
+        self._refresher = BackgroundRefresher(
             self.breaker, probe=self._probe, refresh=self._refresh, at_once=probes
         )
 
@@ -108,13 +108,13 @@ class Client:
 
         Raises Unavailable, or a kind of it, where nothing true can be said.
         """
-        wanted = Wanted(query, skip, limit)
+        wanted = PageKey(query, skip, limit)
         page = self._held(wanted)
         metrics.CACHE.labels(page.source if page else "miss").inc()
         if page is None:
             return self._fetch(wanted, Deadline.after(self.deadline))
         if page.source == "stale":
-            return replace(page, refreshing=self._recovery.want(wanted))
+            return replace(page, refreshing=self._refresher.schedule(wanted))
         return page
 
     def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Page]:
@@ -129,7 +129,7 @@ class Client:
         met: set[str] = set()
         skip, total = 0, 1
         while skip < total:
-            wanted = Wanted(None, skip, WALK_LIMIT)
+            wanted = PageKey(None, skip, WALK_LIMIT)
             page = None if refresh else self._held(wanted)
             if page is None or page.source == "stale":
                 if until is not None and not until.left():
@@ -153,11 +153,11 @@ class Client:
 
         In this order: closing a SQLite connection that a flight still reads from crashes Python.
         """
-        self._recovery.close()
-        self._flights.close()
+        self._refresher.close()
+        self._single_flight.close()
         self._session.close()  # type: ignore[no-untyped-call]
 
-    def _held(self, wanted: Wanted) -> Page | None:
+    def _held(self, wanted: PageKey) -> Page | None:
         """The page that the cache holds, fresh or stale; None if there is none to be served."""
         response = self.cache.get_response(wanted.key(self.url))
         if response is None or response.expires is None:
@@ -167,39 +167,39 @@ class Client:
             return None
         return _page(response, "hit" if now < response.expires else "stale")
 
-    def _fetch(self, wanted: Wanted, deadline: Deadline, since: datetime | None = None) -> Page:
+    def _fetch(self, wanted: PageKey, deadline: Deadline, since: datetime | None = None) -> Page:
         """The page from a flight, one's own or another's."""
         flight, joined = self._book(wanted, deadline, since=since)
-        page: Page = self._flights.wait(flight, deadline)
+        page: Page = self._single_flight.wait(flight, deadline)
         return replace(page, source="collapsed") if joined else page
 
-    def _refresh(self, wanted: Wanted) -> Flight:
+    def _refresh(self, wanted: PageKey) -> Call:
         return self._book(wanted, Deadline.after(self.deadline), is_refresh=True)[0]
 
-    def _probe(self) -> Flight:
+    def _probe(self) -> Call:
         """Ask for the first movie of all, whatever the breaker says."""
         deadline = Deadline.after(self._probe_patience)
-        fetch = partial(self._ask, Wanted(None, 0, 1))
-        return self._flights.book(f"probe-{next(self._probe_numbers)}", deadline, fetch)[0]
+        fetch = partial(self._ask, PageKey(None, 0, 1))
+        return self._single_flight.submit(f"probe-{next(self._probe_numbers)}", deadline, fetch)[0]
 
     def _book(
         self,
-        wanted: Wanted,
+        wanted: PageKey,
         deadline: Deadline,
         *,
         since: datetime | None = None,
         is_refresh: bool = False,
-    ) -> tuple[Flight, bool]:
+    ) -> tuple[Call, bool]:
         self._fail_fast()
         fetch = partial(self._fly, wanted, since, is_refresh)
-        return self._flights.book(wanted.key(self.url), deadline, fetch)
+        return self._single_flight.submit(wanted.key(self.url), deadline, fetch)
 
     def _fail_fast(self) -> None:
         if self.breaker.is_open:
             raise Unavailable("November 7 is down", retry_after=math.ceil(INTERVAL))
 
     def _fly(
-        self, wanted: Wanted, since: datetime | None, is_refresh: bool, deadline: Deadline
+        self, wanted: PageKey, since: datetime | None, is_refresh: bool, deadline: Deadline
     ) -> Page:
         """One flight: this process asks, unless another has just done so or is doing it."""
         landed = partial(self._landed, wanted, since)
@@ -213,20 +213,20 @@ class Client:
                 page = landed() or ask()
         except Unavailable:
             if is_refresh:
-                self._recovery.failed(wanted)
+                self._refresher.failed(wanted)
             raise
         self.breaker.succeeded()
-        self._recovery.done(wanted)
+        self._refresher.done(wanted)
         return page
 
-    def _landed(self, wanted: Wanted, since: datetime | None) -> Page | None:
+    def _landed(self, wanted: PageKey, since: datetime | None) -> Page | None:
         """The page if it is fresh by now, and not older than `since`."""
         page = self._held(wanted)
         if page is None or page.source == "stale" or (since and page.fetched_at < since):
             return None
         return replace(page, source="miss")
 
-    def _ask(self, wanted: Wanted, deadline: Deadline) -> Page:
+    def _ask(self, wanted: PageKey, deadline: Deadline) -> Page:
         """Ask November 7 and keep what it answers."""
         had_time = deadline.left() > self.deadline / 2  # else it is our queue that failed
         request = self._session.prepare_request(
@@ -234,7 +234,7 @@ class Client:
         )
         try:
             response = self._session.send(request, timeout=deadline.left(), force_refresh=True)
-        except Rejected:
+        except InvalidRequest:
             log.exception("our request was called wrong, which is a defect")
             raise
         except Unavailable as error:
@@ -245,7 +245,7 @@ class Client:
             if had_time:
                 self.breaker.failed()
             if self.breaker.is_open:
-                self._recovery.begin()
+                self._refresher.begin()
             raise
         self.breaker.succeeded()
         page = _page(response, "miss")

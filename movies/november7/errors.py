@@ -3,9 +3,9 @@
 Unavailable          no true answer, for whatever reason
 ├── TimedOut         no answer within the deadline
 ├── Busy             refused by our own bulkhead, nothing was asked
-├── Refused          a status other than 200 or 422, or no connection
+├── BadStatus          a status other than 200 or 422, or no connection
 ├── BadResponse      a 200 that breaks the provider's contract
-└── Rejected         422: the provider calls our request wrong, a defect of ours
+└── InvalidRequest         422: the provider calls our request wrong, a defect of ours
 """
 
 
@@ -33,7 +33,7 @@ class Busy(Unavailable):
     retry_after = 2
 
 
-class Refused(Unavailable):
+class BadStatus(Unavailable):
     """November 7 answered with a status that is no answer, or could not be connected to.
 
     `pause`: the seconds its `Retry-After` asked for, where it sent one.
@@ -50,10 +50,11 @@ class BadResponse(Unavailable):
     """A 200 whose body is not what the provider's contract says."""
 
 
-class Rejected(Unavailable):
+class InvalidRequest(Unavailable):
     """422, the one status that is about the request: trying again would not help."""
 
 
 BY_NAME = {
-    kind.__name__: kind for kind in (Unavailable, TimedOut, Busy, Refused, BadResponse, Rejected)
+    kind.__name__: kind
+    for kind in (Unavailable, TimedOut, Busy, BadStatus, BadResponse, InvalidRequest)
 }

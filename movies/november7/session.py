@@ -35,7 +35,7 @@ STORE_ERRORS = (RedisError, sqlite3.Error, OSError)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PageKey:
     """A page of the provider's: of the movies that match `query`, or of all where it is None."""
 
     query: str | None
@@ -54,7 +54,7 @@ class Wanted:
         return f"{query_prefix(url, self.query)}{self.skip}-{self.limit}"
 
     @classmethod
-    def by(cls, request: PreparedRequest) -> "Wanted":
+    def by(cls, request: PreparedRequest) -> "PageKey":
         """The page that a request asks for."""
         asked = parse_qs(urlsplit(request.url or "").query, keep_blank_values=True)
         return cls(asked.get("query", [None])[0], int(asked["skip"][0]), int(asked["limit"][0]))
@@ -71,10 +71,10 @@ def query_prefix(url: str, query: str | None) -> str:
 
 def _key_of(request: PreparedRequest, **_settings: Any) -> str:
     """requests-cache's way to the same key."""
-    return Wanted.by(request).key((request.url or "").partition("?")[0])
+    return PageKey.by(request).key((request.url or "").partition("?")[0])
 
 
-class _Forgiving:
+class _FailSoftStore:
     """A store whose failure is a miss: the provider can still be asked.
 
     `pause`: seconds for which a store that failed is left alone, so that nobody waits for one that
@@ -85,24 +85,24 @@ class _Forgiving:
     _away_until = 0.0
 
     @property
-    def is_away(self) -> bool:
+    def is_outage(self) -> bool:
         """Whether the store failed a moment ago."""
         return time.monotonic() < self._away_until
 
     def get_response(self, key: str, default: Any = None) -> CachedResponse | None:
         found: CachedResponse | None = None
-        if not self.is_away:
-            with self.forgiving():
+        if not self.is_outage:
+            with self._fail_soft():
                 found = super().get_response(key, default)  # type: ignore[misc]
         return found
 
     def save_response(self, *args: Any, **kwargs: Any) -> None:
-        if not self.is_away:
-            with self.forgiving():
+        if not self.is_outage:
+            with self._fail_soft():
                 super().save_response(*args, **kwargs)  # type: ignore[misc]
 
     @contextmanager
-    def forgiving(self) -> Iterator[None]:
+    def _fail_soft(self) -> Iterator[None]:
         """Count, log and swallow the store's errors."""
         try:
             yield
@@ -112,7 +112,7 @@ class _Forgiving:
             self._away_until = time.monotonic() + self.pause
 
 
-class _RedisStore(_Forgiving, RedisCache):
+class _RedisStore(_FailSoftStore, RedisCache):
     """Pages in Redis, which drops an entry `ttl_offset` seconds after it went stale."""
 
     pause = 2.0
@@ -133,7 +133,7 @@ class _Table(SQLiteDict):
                 self._active_transaction = False
 
 
-class _SQLiteStore(_Forgiving, SQLiteCache):
+class _SQLiteStore(_FailSoftStore, SQLiteCache):
     """Pages in a SQLite file; what is past its stale window goes whenever a page is stored."""
 
     def __init__(self, path: Path, stale: int, **settings: Any) -> None:
@@ -143,7 +143,7 @@ class _SQLiteStore(_Forgiving, SQLiteCache):
 
     def save_response(self, *args: Any, **kwargs: Any) -> None:
         super().save_response(*args, **kwargs)
-        with self.forgiving(), self.responses.connection(commit=True) as connection:
+        with self._fail_soft(), self.responses.connection(commit=True) as connection:
             connection.execute(
                 "DELETE FROM responses WHERE expires <= ?", (time.time() - self._stale,)
             )

@@ -27,7 +27,7 @@ from movies.november7.deadline import (
     Deadline,
     reading_until,
 )
-from movies.november7.errors import BadResponse, Refused, Rejected, TimedOut, Unavailable
+from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Transport(BaseAdapter):
         """
         deadline = Deadline.after(timeout)
         tries = Retrying(
-            retry=retry_if_exception_type((Refused, TimedOut, BadResponse)),
+            retry=retry_if_exception_type((BadStatus, TimedOut, BadResponse)),
             wait=_pause,
             stop=lambda state: _is_over(state, deadline),
             before_sleep=_log_absorbed,
@@ -118,8 +118,8 @@ class Transport(BaseAdapter):
         except (Timeout, Urllib3TimeoutError, TimeoutError) as error:
             raise TimedOut("November 7 did not answer in time") from error
         except (RequestException, HTTPError, OSError, ValueError) as error:  # an odd Location, too
-            raise Refused(f"no answer was had: {type(error).__name__}") from error
-        raise Refused("November 7 redirects without end")
+            raise BadStatus(f"no answer was had: {type(error).__name__}") from error
+        raise BadStatus("November 7 redirects without end")
 
     def close(self) -> None:
         self._wire.close()
@@ -127,19 +127,19 @@ class Transport(BaseAdapter):
 
 _OUTCOMES: dict[type[Unavailable], str] = {
     TimedOut: "timed_out",
-    Refused: "refused",
+    BadStatus: "refused",
     BadResponse: "bad_response",
-    Rejected: "rejected",
+    InvalidRequest: "rejected",
 }
 
 
 def _answer(request: PreparedRequest, response: Response) -> Response:
     """The response with its body read, checked and made canonical."""
     if response.status_code == 422:
-        raise Rejected("November 7 calls our request wrong")
+        raise InvalidRequest("November 7 calls our request wrong")
     if response.status_code != 200:
         pause = _seconds(response.headers.get("Retry-After"))
-        raise Refused(f"November 7 answered {response.status_code}", pause=pause)
+        raise BadStatus(f"November 7 answered {response.status_code}", pause=pause)
     body = response.raw.read(MAX_BODY + 1, decode_content=True)
     if len(body) > MAX_BODY:
         raise BadResponse("the answer is larger than any page")
@@ -163,7 +163,7 @@ def _redirected(request: PreparedRequest, response: Response) -> PreparedRequest
     if here.hostname != there.hostname or not (
         is_upgrade or (here.scheme, here.port) == (there.scheme, there.port)
     ):
-        raise Refused("November 7 redirects to another host")
+        raise BadStatus("November 7 redirects to another host")
     following = request.copy()
     following.url = target
     return following
@@ -183,7 +183,7 @@ def _pause(state: RetryCallState) -> float:
     """Seconds before the next try: what the provider asked for if it fits in, else backoff."""
     error = state.outcome.exception() if state.outcome else None
     deadline: Deadline = state.args[1]
-    asked = error.pause if isinstance(error, Refused) else None
+    asked = error.pause if isinstance(error, BadStatus) else None
     backoff = min(BACKOFF(state), deadline.left() / 2)
     if asked is not None and asked < deadline.left() - LEAST_TIME:
         return max(asked, backoff)

@@ -4,8 +4,7 @@ from typing import Any
 
 from flask_limiter.util import get_remote_address
 
-from movies.api import Access, Blueprint
-from movies.auth.access import caller_id, who
+from movies.api import Access, Blueprint, caller_id, rate_limit_key
 from movies.extensions import limiter
 from movies.users import service
 from movies.users.schemas import (
@@ -68,7 +67,7 @@ def delete_me() -> None:
 @bp.post(
     "/me/password/",
     access=Access.USER,
-    limits=[limiter.limit("10 per minute", key_func=who)],
+    limits=[limiter.limit("10 per minute", key_func=rate_limit_key)],
     problems={403: "This is not the current password"},
 )
 @bp.arguments(PasswordChangeSchema)

@@ -5,10 +5,10 @@ from typing import Any
 from email_validator import EmailNotValidError
 from marshmallow import ValidationError, fields, validate
 
+from movies.auth.emails import MAX_LENGTH as MAX_ADDRESS_LENGTH
+from movies.auth.emails import normalized
+from movies.auth.passwords import MAX_LENGTH, MIN_LENGTH
 from movies.schemas import BaseSchema, ResourceUpdate, Text
-from movies.users.addresses import MAX_LENGTH as MAX_ADDRESS_LENGTH
-from movies.users.addresses import normalized
-from movies.users.passwords import MAX_LENGTH, MIN_LENGTH
 
 PASSWORD_LENGTH = validate.Length(MIN_LENGTH, MAX_LENGTH)
 NAME_LENGTH = validate.Length(max=150)

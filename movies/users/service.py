@@ -6,12 +6,12 @@ from marshmallow import ValidationError
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
+from movies.auth import passwords
 from movies.auth import service as auth
+from movies.auth.emails import address_key
+from movies.auth.models import User
 from movies.extensions import db
 from movies.movies import tallies
-from movies.users import passwords
-from movies.users.addresses import address_key
-from movies.users.models import User
 
 
 class AddressTaken(Exception):

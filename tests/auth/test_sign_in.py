@@ -9,7 +9,7 @@ from conftest import PASSWORD, Accounts, rows
 from flask import Flask
 from flask.testing import FlaskClient
 
-from movies.users import passwords
+from movies.auth import passwords
 
 ME = "/api/v1/users/me/"
 TOKEN = "/api/v1/auth/token/"

@@ -12,9 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import text
 
-from movies.auth import service
+from movies.auth import passwords, service
 from movies.extensions import db
-from movies.users import passwords
 
 ME = "/api/v1/users/me/"
 ADA = "ada@example.com"

@@ -9,9 +9,9 @@ from uuid import uuid4
 from flask import Flask
 from flask_jwt_extended import create_access_token
 
-from movies.auth.models import SignIn
-from movies.extensions import db, now
-from movies.users.models import User
+from movies.auth.models import SignIn, User
+from movies.database import now
+from movies.extensions import db
 
 Headers = dict[str, str]
 

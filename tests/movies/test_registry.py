@@ -19,7 +19,7 @@ from movies.extensions import db
 from movies.movies.models import Movie
 from movies.movies.registry import remember
 from movies.november7.sample.catalogue import Catalogue, sample_catalogue
-from movies.november7.sample.server import StandIn
+from stand_in.server import StandIn
 
 MATRIX = [movie for movie in sample_catalogue().movies if "matrix" in movie["title"].casefold()]
 SEARCH = "/api/v1/movies/?query=matrix"

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from movies.november7.sample.catalogue import Catalogue, asked, sample_catalogue
-from movies.november7.sample.server import StandIn
+from stand_in.server import StandIn
 
 SEARCH = "/api/v1/movies/"
 MEMBERS = {

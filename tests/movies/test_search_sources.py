@@ -13,8 +13,8 @@ from crowd import at_once
 from flask import Flask
 from flask.testing import FlaskClient
 
-from movies.november7.sample.manners import ERROR_PAGE, REFUSAL, TRACEBACK
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
+from stand_in.server import Faults, StandIn
 
 SEARCH = "/api/v1/movies/?query=matrix"
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -104,7 +104,7 @@ def test_searches_at_the_same_time_share_a_miss(
 ) -> None:
     """Of callers who ask for one page at once one is forwarded; the others say they joined it."""
     headers = auth.headers()
-    stand_in.manners = Manners(latency=(0.2, 0.2))
+    stand_in.faults = Faults(latency=(0.2, 0.2))
     found = at_once(partial(source, app.test_client(), headers) for _ in range(4))
     assert Counter(status for status, _ in found) == {
         "november7; fwd=miss; ttl=60": 1,
@@ -128,27 +128,27 @@ def test_the_embedded_catalogue_says_the_same(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    ("manners", "status"),
+    ("faults", "status"),
     [
-        pytest.param(Manners(refuse=1), 503, id="refused"),
-        pytest.param(Manners(refuse=1, codes=(429,), retry_after="60"), 503, id="told to wait"),
-        pytest.param(Manners(error=1), 503, id="error"),
-        pytest.param(Manners(html=1), 503, id="html"),
-        pytest.param(Manners(malformed=1, seed=7), 503, id="malformed"),
-        pytest.param(Manners(truncated=1), 503, id="truncated"),
-        pytest.param(Manners(short=1), 503, id="short"),
-        pytest.param(Manners(reset=1), 503, id="reset"),
-        pytest.param(Manners(redirect=1), 503, id="redirected"),
-        pytest.param(Manners(hang=1), 504, id="hanging"),
-        pytest.param(Manners(drip=1), 504, id="dripping"),
-        pytest.param(Manners(drip_headers=1), 504, id="dripping headers"),
+        pytest.param(Faults(refuse=1), 503, id="refused"),
+        pytest.param(Faults(refuse=1, codes=(429,), retry_after="60"), 503, id="told to wait"),
+        pytest.param(Faults(error=1), 503, id="error"),
+        pytest.param(Faults(html=1), 503, id="html"),
+        pytest.param(Faults(malformed=1, seed=7), 503, id="malformed"),
+        pytest.param(Faults(truncated=1), 503, id="truncated"),
+        pytest.param(Faults(short=1), 503, id="short"),
+        pytest.param(Faults(reset=1), 503, id="reset"),
+        pytest.param(Faults(redirect=1), 503, id="redirected"),
+        pytest.param(Faults(hang=1), 504, id="hanging"),
+        pytest.param(Faults(drip=1), 504, id="dripping"),
+        pytest.param(Faults(drip_headers=1), 504, id="dripping headers"),
     ],
 )
 def test_a_failure_is_told_honestly(
-    client: FlaskClient, auth: Accounts, stand_in: StandIn, manners: Manners, status: int
+    client: FlaskClient, auth: Accounts, stand_in: StandIn, faults: Faults, status: int
 ) -> None:
     """Where nothing true can be said, a problem says when to come back, and no more than that."""
-    stand_in.manners = manners
+    stand_in.faults = faults
     answer = client.get(SEARCH, headers=auth.headers())
     assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
     assert int(answer.headers["Retry-After"]) >= 1
@@ -160,9 +160,9 @@ def test_a_failure_is_told_honestly(
 def test_a_failure_is_not_kept(client: FlaskClient, auth: Accounts, stand_in: StandIn) -> None:
     """The search that follows a failed one is answered as soon as November 7 answers."""
     headers = auth.headers()
-    stand_in.manners = Manners(error=1)
+    stand_in.faults = Faults(error=1)
     assert client.get(SEARCH, headers=headers).status_code == 503
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert source(client, headers)[0].startswith("november7; fwd=miss")
 
 

@@ -81,7 +81,7 @@ def wrong(app: Flask) -> int:
         return tallies.disagreements()
 
 
-def spoil(app: Flask, **values: Any) -> None:
+def apply_fault(app: Flask, **values: Any) -> None:
     """Give a movie a tally that isn't the count of its ratings."""
     with app.app_context():
         db.session.execute(update(Movie).where(Movie.id == UUID(MOVIES[0])).values(**values))
@@ -193,7 +193,7 @@ def test_a_wrong_tally_is_found_and_mended(app: Flask, values: dict[str, Any]) -
     (headers,) = crowd(app, 1)
     put(app, headers, MOVIES[0], "UPVOTE")
     (right,) = rows(app, "SELECT max(score) FROM movies")
-    spoil(app, **values)
+    apply_fault(app, **values)
     assert wrong(app) == 1
     with app.app_context():
         assert tallies.rebuild() == len(MOVIES)
@@ -215,7 +215,7 @@ def test_a_rebuild_goes_through_all_movies(app: Flask, monkeypatch: pytest.Monke
 
 def test_tallies_can_be_rebuilt_while_votes_are_cast(app: Flask) -> None:
     """A rebuild in the middle of a race loses no vote and counts none twice."""
-    spoil(app, upvotes=1000)
+    apply_fault(app, upvotes=1000)
 
     def rebuild() -> int:
         with app.app_context():
@@ -243,7 +243,7 @@ def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
 
     with app.app_context(), ThreadPoolExecutor() as pool:
         db.session.execute(delete(Rating))
-        tallies.count(UUID(MOVIES[0]), RatingType.UPVOTE, by=-1)
+        tallies.add_votes(UUID(MOVIES[0]), RatingType.UPVOTE, by=-1)
         rebuilt = pool.submit(rebuild)
         until = monotonic() + 5
         while db.engine.name == "postgresql" and monotonic() < until and not waits():
@@ -257,7 +257,7 @@ def test_ratings_check_tells_by_its_exit_code(app: Flask, runner: FlaskCliRunner
     """`flask ratings check` exits with 0 where all agree, else with 1, and says how many don't."""
     good = runner.invoke(args=["ratings", "check"])
     assert (good.exit_code, good.stdout) == (0, "every tally agrees with its ratings\n")
-    spoil(app, upvotes=2)
+    apply_fault(app, upvotes=2)
     bad = runner.invoke(args=["ratings", "check"])
     assert bad.exit_code == 1
     assert bad.stderr == "Error: 1 movies have a wrong tally; see `flask ratings rebuild`\n"
@@ -265,7 +265,7 @@ def test_ratings_check_tells_by_its_exit_code(app: Flask, runner: FlaskCliRunner
 
 def test_ratings_rebuild_mends_what_check_finds(app: Flask, runner: FlaskCliRunner) -> None:
     """After `flask ratings rebuild` `flask ratings check` is content."""
-    spoil(app, upvotes=2)
+    apply_fault(app, upvotes=2)
     rebuilt = runner.invoke(args=["ratings", "rebuild"])
     assert (rebuilt.exit_code, rebuilt.stdout) == (0, "3 tallies rebuilt\n")
     assert runner.invoke(args=["ratings", "check"]).exit_code == 0

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from movies.extensions import db
 from movies.movies.models import Movie
 from movies.november7.sample.catalogue import Catalogue, asked, sample_catalogue
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 MOVIE = sample_catalogue().movies[-1]
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -100,21 +100,21 @@ def test_a_movie_that_is_not_there_is_404(
 
 @ways
 @pytest.mark.parametrize(
-    ("manners", "status"), [(Manners(refuse=1), 503), (Manners(hang=1), 504)], ids=["503", "504"]
+    ("faults", "status"), [(Faults(refuse=1), 503), (Faults(hang=1), 504)], ids=["503", "504"]
 )
 def test_what_can_not_be_looked_up_is_not_denied(
     make_app: Callable[..., Flask],
     stand_in: StandIn,
     call: Ask,
     found: int,
-    manners: Manners,
+    faults: Faults,
     status: int,
 ) -> None:
     """While the catalogue can't be had, a problem says when to come back; nothing is written."""
     app = make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=0.3)
     client = app.test_client()
     headers = Accounts(client).headers()
-    stand_in.manners = manners
+    stand_in.faults = faults
     begun = monotonic()
     answer = call(client, str(uuid4()), headers)
     assert monotonic() - begun < 0.3 + 0.5
@@ -233,7 +233,7 @@ def test_a_walk_has_one_deadline(make_app: Callable[..., Flask], stand_in: Stand
     stand_in.catalogue = LARGE
     client = make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=0.6).test_client()
     headers = Accounts(client).headers()
-    stand_in.manners = Manners(latency=(0.25, 0.25))
+    stand_in.faults = Faults(latency=(0.25, 0.25))
     begun = monotonic()
     assert vote(client, str(uuid4()), headers).status_code == 504
     assert monotonic() - begun < 0.6 + 0.5

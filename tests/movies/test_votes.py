@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from movies.november7.sample.catalogue import sample_catalogue
-from movies.november7.sample.server import StandIn
+from stand_in.server import StandIn
 
 MOVIE = sample_catalogue().movies[0]
 AT = f"/api/v1/movies/{MOVIE['id']}/"

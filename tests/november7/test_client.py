@@ -15,13 +15,13 @@ from movies.logs import request_id
 from movies.november7.breaker import FAILURES
 from movies.november7.client import Client, Page
 from movies.november7.deadline import Deadline
-from movies.november7.errors import BadResponse, Refused, Rejected, TimedOut, Unavailable
+from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
 from movies.november7.sample.catalogue import Catalogue
-from movies.november7.sample.server import Manners, StandIn
-from movies.november7.session import Wanted
+from movies.november7.session import PageKey
+from stand_in.server import Faults, StandIn
 
 STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
-MISBEHAVIOURS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
+FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -114,7 +114,7 @@ def test_a_hanging_provider_does_not_delay_a_stale_page(
     client = make(deadline=1.5)
     search(client)
     clock.shift(TTL)
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     stand_in.reset()
     pages = [got.result(timeout=1) for got in at_once(20, lambda: search(client))]
     assert {page.source for page in pages} == {"stale"}
@@ -136,19 +136,19 @@ def test_a_dead_page_is_not_served_in_an_outage(
     """Not even where there is nothing else to say."""
     search(client)
     clock.shift(TTL + STALE)
-    stand_in.manners = Manners(refuse=1)
-    with pytest.raises(Refused):
+    stand_in.faults = Faults(refuse=1)
+    with pytest.raises(BadStatus):
         search(client)
 
 
-@pytest.mark.parametrize("misbehaviour", MISBEHAVIOURS)
+@pytest.mark.parametrize("kind", FAULT_KINDS)
 def test_a_bad_answer_never_replaces_a_good_page(
-    client: Client, stand_in: StandIn, clock: time_machine.Traveller, misbehaviour: str
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller, kind: str
 ) -> None:
     """However a refresh fails, the page that is held stays, and is served."""
     good = search(client)
     clock.shift(TTL)
-    stand_in.manners = Manners(**{misbehaviour: 1})  # type: ignore[arg-type]
+    stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
     failed = counted("november7_tries_count")
     search(client)
     assert eventually(lambda: counted("november7_tries_count") > failed)
@@ -157,17 +157,17 @@ def test_a_bad_answer_never_replaces_a_good_page(
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "kind"),
-    [("refuse", Refused), ("malformed", BadResponse), ("hang", TimedOut)],
+    ("kind", "failure"),
+    [("refuse", BadStatus), ("malformed", BadResponse), ("hang", TimedOut)],
 )
 def test_nothing_negative_is_kept(
-    client: Client, stand_in: StandIn, misbehaviour: str, kind: type[Unavailable]
+    client: Client, stand_in: StandIn, kind: str, failure: type[Unavailable]
 ) -> None:
     """A search that failed is asked again by the next caller."""
-    stand_in.manners = Manners(**{misbehaviour: 1})  # type: ignore[arg-type]
-    with pytest.raises(kind):
+    stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
+    with pytest.raises(failure):
         search(client)
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert search(client).source == "miss"
 
 
@@ -182,7 +182,7 @@ def test_a_page_without_movies_is_kept(client: Client, stand_in: StandIn) -> Non
 
 def test_who_shares_a_flight_is_told_so(client: Client, stand_in: StandIn) -> None:
     """Of ten cold callers one misses and nine are collapsed into its flight."""
-    stand_in.manners = Manners(latency=(0.1, 0.1))
+    stand_in.faults = Faults(latency=(0.1, 0.1))
     pages = [got.result() for got in at_once(10, lambda: search(client))]
     assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
     assert len(stand_in.requests) == 1
@@ -192,9 +192,9 @@ def test_a_rejected_request_is_logged_as_our_defect(
     client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A 422 is an error in the log, is asked once, and says nothing about the provider's health."""
-    stand_in.manners = Manners(refuse=1, codes=(422,))
+    stand_in.faults = Faults(refuse=1, codes=(422,))
     for _ in range(4):
-        with pytest.raises(Rejected):
+        with pytest.raises(InvalidRequest):
             search(client)
     lines = [(record.levelname, record.message) for record in caplog.records]
     assert lines == [("ERROR", "our request was called wrong, which is a defect")] * 4
@@ -226,9 +226,9 @@ def test_log_lines_have_the_id_of_the_request(
         return True
 
     caplog.handler.addFilter(note)
-    stand_in.manners = Manners(refuse=1)
+    stand_in.faults = Faults(refuse=1)
     request_id.set("this-very-search")
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         search(client)
     assert ids.count("this-very-search") > 1
 
@@ -259,8 +259,8 @@ def test_what_waited_in_our_queue_does_not_count_against_the_provider(
     client: Client, stand_in: StandIn
 ) -> None:
     """Fetches that had hardly any time left when their turn came don't open the breaker."""
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     for _ in range(FAILURES):
         with pytest.raises(TimedOut):
-            client._ask(Wanted(QUERY, 0, 3), Deadline.after(client.deadline / 4))
+            client._ask(PageKey(QUERY, 0, 3), Deadline.after(client.deadline / 4))
     assert not client.breaker.is_open

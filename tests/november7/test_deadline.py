@@ -9,8 +9,8 @@ from requests import PreparedRequest, Request, Timeout
 from urllib3.exceptions import ReadTimeoutError
 
 from movies.november7.deadline import Deadline, reading_until
-from movies.november7.sample.server import Manners, StandIn
 from movies.november7.transport import BoundedHTTPAdapter
+from stand_in.server import Faults, StandIn
 
 SLACK = 0.5  # seconds by which a busy machine may be late
 
@@ -57,19 +57,19 @@ def test_a_connection_is_kept_for_the_next_request(
 ) -> None:
     """Deadlines end reads, not connections: the next deadline is the next request's own."""
     read(wire, stand_in, 0.3)
-    stand_in.manners = Manners(latency=(0.4, 0.4))
+    stand_in.faults = Faults(latency=(0.4, 0.4))
     read(wire, stand_in, 2)
     pools = wire.poolmanager.pools
     (pool,) = (pools[key] for key in pools.keys())  # noqa: SIM118  it isn't iterable
     assert (pool.num_requests, pool.num_connections) == (2, 1)
 
 
-@pytest.mark.parametrize("misbehaviour", ["drip_headers", "hang"])
+@pytest.mark.parametrize("kind", ["drip_headers", "hang"])
 def test_headers_end_at_the_deadline(
-    wire: BoundedHTTPAdapter, stand_in: StandIn, misbehaviour: str
+    wire: BoundedHTTPAdapter, stand_in: StandIn, kind: str
 ) -> None:
     """Headers that drip, a byte well within any socket time-out, don't outlive the deadline."""
-    stand_in.manners = Manners(**{misbehaviour: 1}, drip_interval=0.02)  # type: ignore[arg-type]
+    stand_in.faults = Faults(**{kind: 1}, drip_interval=0.02)  # type: ignore[arg-type]
     begun = time.monotonic()
     with pytest.raises(Timeout):
         read(wire, stand_in, 0.2)
@@ -78,7 +78,7 @@ def test_headers_end_at_the_deadline(
 
 def test_a_body_ends_at_the_deadline(wire: BoundedHTTPAdapter, stand_in: StandIn) -> None:
     """Nor does a body that drips."""
-    stand_in.manners = Manners(drip=1, drip_interval=0.02)
+    stand_in.faults = Faults(drip=1, drip_interval=0.02)
     begun = time.monotonic()
     with pytest.raises(ReadTimeoutError):
         read(wire, stand_in, 0.2)
@@ -89,7 +89,7 @@ def test_a_byte_just_before_the_deadline_buys_no_time(
     wire: BoundedHTTPAdapter, stand_in: StandIn
 ) -> None:
     """What a byte that comes late leaves of the deadline is all that the next one has."""
-    stand_in.manners = Manners(drip=1, drip_interval=0.9)
+    stand_in.faults = Faults(drip=1, drip_interval=0.9)
     begun = time.monotonic()
     with pytest.raises(ReadTimeoutError):
         read(wire, stand_in, 1)
@@ -98,7 +98,7 @@ def test_a_byte_just_before_the_deadline_buys_no_time(
 
 def test_every_thread_has_its_own_deadline(wire: BoundedHTTPAdapter, stand_in: StandIn) -> None:
     """A thread whose deadline passes doesn't end the reads of another."""
-    stand_in.manners = Manners(latency=(0.3, 0.3))
+    stand_in.faults = Faults(latency=(0.3, 0.3))
     with ThreadPoolExecutor(2) as pool:
         long = pool.submit(read, wire, stand_in, 3)
         with pytest.raises(Timeout):

@@ -1,4 +1,4 @@
-"""The sample of November 7: its catalogue, its manners in process, and the command."""
+"""The sample of November 7: its catalogue, its faults in process, and the command."""
 
 import json
 import re
@@ -16,11 +16,10 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-import movies.november7.sample as package
-from movies.november7.sample.__main__ import main
+from movies.november7.sample.adapter import EmbeddedAdapter
 from movies.november7.sample.catalogue import Catalogue, sample_catalogue
-from movies.november7.sample.embedded import EmbeddedAdapter
-from movies.november7.sample.manners import MISBEHAVIOURS, Fate, Manners, spoil
+from stand_in.__main__ import main
+from stand_in.faults import FAULT_KINDS, Fault, Faults, apply_fault
 
 SMALL = Catalogue([{"title": "Straße"}, {"title": "Cats & Dogs"}, {"title": "Reservoir Dogs"}])
 
@@ -84,7 +83,7 @@ def test_sample_catalogue_is_read_once() -> None:
     assert sample_catalogue() is sample_catalogue()
 
 
-# Good manners
+# Good faults
 
 
 def test_first_page_by_default() -> None:
@@ -205,7 +204,7 @@ def test_embedded_adapter_streams(session: requests.Session) -> None:
     assert b"".join(parts) == sample_catalogue().answer("GET", "/movies/").body
 
 
-# Bad manners
+# Bad faults
 
 
 @pytest.mark.parametrize("target", ["/movies/?limit=2", "/movies/?query=nothing"])
@@ -213,7 +212,7 @@ def test_malformed_variants_break_the_contract(target: str) -> None:
     """Each of the six variants is JSON that isn't a page, even where nothing was found."""
     answer = SMALL.answer("GET", target)
     bodies = [
-        json.loads(spoil(answer, Fate(0, "malformed", pick / 6), Manners(), target).body)
+        json.loads(apply_fault(answer, Fault(0, "malformed", pick / 6), Faults(), target).body)
         for pick in range(6)
     ]
     assert bodies[0]["items"] is None
@@ -238,18 +237,18 @@ def test_malformed_variants_break_the_contract(target: str) -> None:
         {"codes": (99,)},
     ],
 )
-def test_impossible_manners(wrong: dict[str, Any]) -> None:
+def test_impossible_faults(wrong: dict[str, Any]) -> None:
     """Shares that can't be probabilities of one draw, and other nonsense, are refused."""
     with pytest.raises(ValueError, match="must"):
-        Manners(**wrong)
+        Faults(**wrong)
 
 
-def test_misbehaviours_exclude_each_other() -> None:
+def test_fault_kinds_exclude_each_other() -> None:
     """Shares that fill the whole range leave nobody spared, and each gets its part."""
-    shares: dict[str, Any] = dict.fromkeys(MISBEHAVIOURS, 1 / len(MISBEHAVIOURS))
-    manners = Manners(**shares, seed=1)
-    drawn = Counter(manners.draw().misbehaviour for _ in range(2200))
-    assert set(drawn) == set(MISBEHAVIOURS)
+    shares: dict[str, Any] = dict.fromkeys(FAULT_KINDS, 1 / len(FAULT_KINDS))
+    faults = Faults(**shares, seed=1)
+    drawn = Counter(faults.draw().kind for _ in range(2200))
+    assert set(drawn) == set(FAULT_KINDS)
     assert min(drawn.values()) > 100
 
 
@@ -257,9 +256,9 @@ def test_misbehaviours_exclude_each_other() -> None:
 
 
 def test_help_names_every_switch() -> None:
-    """`--help` tells of each of the manners."""
+    """`--help` tells of each of the faults."""
     text = CliRunner().invoke(main, ["--help"]).output
-    assert all(f"--{field.name.replace('_', '-')} " in text for field in fields(Manners))
+    assert all(f"--{field.name.replace('_', '-')} " in text for field in fields(Faults))
 
 
 @pytest.mark.parametrize(
@@ -282,8 +281,8 @@ def test_command_serves_until_sigterm(session: requests.Session) -> None:
     """Started as a process, it says where and how it answers, and ends on SIGTERM."""
     switches = ["--port", "0", "--refuse", "1", "--codes", "418", "--latency", "0.01:0.02"]
     process = subprocess.Popen(
-        [sys.executable, "-m", package.__name__, *switches],
-        cwd=Path(package.__path__[0]).parents[2],
+        [sys.executable, "-m", "stand_in", *switches],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -14,8 +14,8 @@ from redis import Redis
 
 from movies.november7.client import Client
 from movies.november7.sample.catalogue import asked
-from movies.november7.sample.server import StandIn
-from movies.november7.session import Wanted
+from movies.november7.session import PageKey
+from stand_in.server import StandIn
 
 URL = "http://november7.example/movies/"
 THEN = "2026-03-01T12:00:00Z"
@@ -74,13 +74,13 @@ def stored(directory: Path, what: str) -> list[Any]:
 
 def test_no_two_texts_share_a_key() -> None:
     """Texts are one entry only where they are equal: no case, spaces or accents are folded."""
-    keys = {Wanted(text, 0, 10).key(URL) for text in (None, *TEXTS)}
+    keys = {PageKey(text, 0, 10).key(URL) for text in (None, *TEXTS)}
     assert len(keys) == len(set(TEXTS)) + 1
 
 
 def test_no_two_pages_share_a_key() -> None:
     """Neither do pages of one text, nor two providers."""
-    pages = [Wanted("x", skip, limit) for skip in (0, 1, 10, 11) for limit in (1, 10, 100)]
+    pages = [PageKey("x", skip, limit) for skip in (0, 1, 10, 11) for limit in (1, 10, 100)]
     keys = {page.key(url) for page in pages for url in (URL, f"{URL}x/")}
     assert len(keys) == 24
 
@@ -106,7 +106,7 @@ def test_redis_holds_json(make: Callable[..., Client], redis: Redis) -> None:
     """So is an entry in Redis."""
     client = make(redis=redis)
     search(client)
-    key = Wanted(QUERY, 0, 3).key(client.url)
+    key = PageKey(QUERY, 0, 3).key(client.url)
     assert total(redis.get(f"november7:{key}")) == 5
 
 
@@ -116,7 +116,7 @@ def test_redis_keeps_a_page_through_its_stale_window(
     """An entry expires in Redis when it may no longer be served, not before."""
     client = make(redis=redis)
     search(client)
-    left: Any = redis.ttl(f"november7:{Wanted(QUERY, 0, 3).key(client.url)}")
+    left: Any = redis.ttl(f"november7:{PageKey(QUERY, 0, 3).key(client.url)}")
     assert TTL + STALE - 5 < left <= TTL + STALE + 1
 
 
@@ -132,7 +132,7 @@ def test_sqlite_drops_what_is_past_its_stale_window(
         clock.shift(STALE)
         search(client, "fresh")
     assert {str(key) for (key,) in stored(tmp_path, "key")} == {
-        Wanted(text, 0, 3).key(client.url) for text in ("stale", "fresh")
+        PageKey(text, 0, 3).key(client.url) for text in ("stale", "fresh")
     }
 
 

@@ -19,8 +19,8 @@ from makers import movie
 from werkzeug.test import TestResponse
 
 from movies.november7.sample.catalogue import Catalogue
-from movies.november7.sample.manners import ERROR_PAGE, REFUSAL, TRACEBACK
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
+from stand_in.server import Faults, StandIn
 
 SEARCHES = int(os.environ.get("STORM_SEARCHES") or 2000)
 CALLERS = 16
@@ -132,7 +132,7 @@ def test_every_answer_in_a_storm_is_true(app: Flask, auth: Accounts, stand_in: S
         }
         for _ in range(SEARCHES)
     ]
-    stand_in.manners = Manners(seed=1, latency=(0, 0.05), refuse=0.15, **SHARES)
+    stand_in.faults = Faults(seed=1, latency=(0, 0.05), refuse=0.15, **SHARES)
     kinds = Counter(
         check(stand_in, search, answer) for search, answer in all_at_once(app, auth, searches)
     )
@@ -152,7 +152,7 @@ def test_refusals_are_absorbed(
     requests: float,
 ) -> None:
     """Of cold searches nearly all are answered, at few requests each, however many are refused."""
-    stand_in.manners = Manners(seed=1, refuse=refusals)
+    stand_in.faults = Faults(seed=1, refuse=refusals)
     number = SEARCHES // 2
     searches = [{"query": f"{n}", "page": 1, "page_size": 10} for n in range(number)]
     answers = all_at_once(app, auth, searches)

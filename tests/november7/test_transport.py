@@ -14,7 +14,7 @@ import time_machine
 from makers import movie
 from requests import PreparedRequest, Request, Response
 
-from movies.november7.errors import BadResponse, Refused, Rejected, TimedOut, Unavailable
+from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
 from movies.november7.transport import MAX_REDIRECTS, MAX_TRIES, BoundedHTTPAdapter, Transport
 
 URL = "http://november7.example/movies/"
@@ -76,9 +76,9 @@ def test_every_other_status_is_tried_again(wire: responses.RequestsMock, status:
 
 
 def test_422_is_not_tried_again(wire: responses.RequestsMock) -> None:
-    """The one status that is about the request raises Rejected at the first try."""
+    """The one status that is about the request raises InvalidRequest at the first try."""
     refuse(wire, 1, 422)
-    with pytest.raises(Rejected):
+    with pytest.raises(InvalidRequest):
         send()
     assert len(wire.calls) == 1
 
@@ -86,9 +86,9 @@ def test_422_is_not_tried_again(wire: responses.RequestsMock) -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (requests.ConnectionError(SECRET), Refused),
-        (requests.exceptions.ChunkedEncodingError(SECRET), Refused),
-        (ConnectionResetError(SECRET), Refused),
+        (requests.ConnectionError(SECRET), BadStatus),
+        (requests.exceptions.ChunkedEncodingError(SECRET), BadStatus),
+        (ConnectionResetError(SECRET), BadStatus),
         (requests.ConnectTimeout(SECRET), TimedOut),
         (requests.ReadTimeout(SECRET), TimedOut),
         (TimeoutError(SECRET), TimedOut),
@@ -123,7 +123,7 @@ def test_no_exception_quotes_the_provider(
 def test_tries_come_to_an_end(wire: responses.RequestsMock) -> None:
     """A provider that only refuses is asked so often and no more, however much time is left."""
     refuse(wire, 20)
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send(timeout=1000)
     assert len(wire.calls) == MAX_TRIES
 
@@ -135,7 +135,7 @@ def test_backoff_grows_has_jitter_and_a_cap(
     for _ in range(20):
         wire.reset()
         refuse(wire, 20)
-        with pytest.raises(Refused):
+        with pytest.raises(BadStatus):
             send(timeout=1000)
     by_try = [pauses[number :: MAX_TRIES - 1] for number in range(MAX_TRIES - 1)]
     tops = [0.1, 0.2, 0.4, 0.8, 1.6, 2, 2]
@@ -182,7 +182,7 @@ def test_retry_after_zero_keeps_the_backoff(
 ) -> None:
     """A provider that wants no pause isn't hammered: the backoff is made all the same."""
     refuse(wire, 20, retry_after="0")
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send()
     assert all(pauses)
 
@@ -192,7 +192,7 @@ def test_no_try_is_begun_without_time_for_it(
 ) -> None:
     """Where too little is left of the deadline the last failure is the answer."""
     refuse(wire, 1)
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send(timeout=0.04)
     assert (len(wire.calls), pauses) == (1, [])
 
@@ -217,7 +217,7 @@ def test_a_redirect_on_the_same_host_is_followed(wire: responses.RequestsMock) -
 def test_a_redirect_elsewhere_is_not_followed(wire: responses.RequestsMock, location: str) -> None:
     """One to another host, or to what isn't HTTP, is a refusal; nothing is sent there."""
     wire.get(URL, status=302, headers={"Location": location})
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send()
     assert {call.request.url for call in wire.calls} == {asked().url}
 
@@ -225,7 +225,7 @@ def test_a_redirect_elsewhere_is_not_followed(wire: responses.RequestsMock, loca
 def test_redirects_come_to_an_end(wire: responses.RequestsMock) -> None:
     """A provider that leads in circles is left after a few steps, each time."""
     wire.get(URL, status=307, headers={"Location": URL})
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send()
     assert len(wire.calls) == MAX_TRIES * (MAX_REDIRECTS + 1)
 

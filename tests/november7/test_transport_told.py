@@ -12,7 +12,7 @@ from makers import counted, movie
 from requests import PreparedRequest, Request, Response
 
 from movies.logs import request_id
-from movies.november7.errors import Refused, Unavailable
+from movies.november7.errors import BadStatus, Unavailable
 from movies.november7.transport import BoundedHTTPAdapter, Transport
 
 URL = "http://november7.example/movies/"
@@ -83,7 +83,7 @@ def test_tries_are_counted(wire: responses.RequestsMock, refusals: int) -> None:
     """The tries of a fetch count, whether it brought an answer or not."""
     fetches, tries = counted("november7_tries_count"), counted("november7_tries_sum")
     refuse(wire, refusals)
-    with suppress(Refused):
+    with suppress(BadStatus):
         send()
     assert counted("november7_tries_count") - fetches == 1
     assert counted("november7_tries_sum") - tries == len(wire.calls)
@@ -109,7 +109,7 @@ def test_log_lines_never_quote_the_provider(
     """No line, exceptions and all, holds what the provider wrote."""
     refuse(wire, 20)
     request_id.set("a-request")
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send()
     assert caplog.records
     assert SECRET not in caplog.text

@@ -12,10 +12,10 @@ from redis import Redis
 from movies.november7.client import Client, Page
 from movies.november7.errors import TimedOut, Unavailable
 from movies.november7.sample.catalogue import Catalogue
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
-MISBEHAVIOURS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
+FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -119,7 +119,7 @@ def test_a_walk_that_broke_off_is_none(client: Client, stand_in: StandIn, many: 
     """Part of the catalogue proves nothing of what isn't in it."""
     client.deadline = 5
     next(client.walk())
-    stand_in.manners = Manners(refuse=1, codes=(422,))
+    stand_in.faults = Faults(refuse=1, codes=(422,))
     with pytest.raises(Unavailable):
         list(client.walk())
     assert not client.is_absent(STRANGER)
@@ -127,6 +127,6 @@ def test_a_walk_that_broke_off_is_none(client: Client, stand_in: StandIn, many: 
 
 def test_a_walk_ends_at_its_deadline(client: Client, stand_in: StandIn) -> None:
     """A deadline is one for all pages."""
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     with pytest.raises(TimedOut):
         list(client.walk(deadline=0.2))

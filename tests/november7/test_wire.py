@@ -9,10 +9,10 @@ from contextlib import ExitStack
 import pytest
 from requests import Request, Response
 
-from movies.november7.errors import BadResponse, Refused, TimedOut, Unavailable
-from movies.november7.sample.manners import ERROR_PAGE, REFUSAL, TRACEBACK
-from movies.november7.sample.server import Manners, StandIn
+from movies.november7.errors import BadResponse, BadStatus, TimedOut, Unavailable
 from movies.november7.transport import BoundedHTTPAdapter, Transport
+from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
+from stand_in.server import Faults, StandIn
 
 DEADLINE = 0.4
 SEED = 54  # of dice that misbehave at the first throw of two
@@ -46,13 +46,13 @@ def send(transport: Transport, url: str, timeout: float = DEADLINE) -> Response:
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "kind"),
+    ("kind", "failure"),
     [
-        ("refuse", Refused),
-        ("error", Refused),
-        ("reset", Refused),
-        ("redirect", Refused),
-        ("truncated", Refused),
+        ("refuse", BadStatus),
+        ("error", BadStatus),
+        ("reset", BadStatus),
+        ("redirect", BadStatus),
+        ("truncated", BadStatus),
         ("malformed", BadResponse),
         ("html", BadResponse),
         ("short", BadResponse),
@@ -62,29 +62,29 @@ def send(transport: Transport, url: str, timeout: float = DEADLINE) -> Response:
     ],
 )
 def test_each_misbehaviour_ends_by_the_deadline(
-    transport: Transport, stand_in: StandIn, misbehaviour: str, kind: type[Unavailable]
+    transport: Transport, stand_in: StandIn, kind: str, failure: type[Unavailable]
 ) -> None:
     """A provider that does nothing else is given up in time, and none of its words are told."""
-    stand_in.manners = Manners(**{misbehaviour: 1})  # type: ignore[arg-type]
+    stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
     begun = time.monotonic()
-    with pytest.raises(kind) as failure:
+    with pytest.raises(failure) as raised:
         send(transport, stand_in.url)
     assert time.monotonic() - begun < DEADLINE + SLACK
-    assert not any(text.strip() in str(failure.value) for text in (REFUSAL, TRACEBACK, ERROR_PAGE))
+    assert not any(text.strip() in str(raised.value) for text in (REFUSAL, TRACEBACK, ERROR_PAGE))
 
 
 @pytest.mark.parametrize(
-    "misbehaviour",
+    "kind",
     [
         *("refuse", "error", "reset", "truncated", "malformed", "html", "short", "redirect"),
         *("hang", "drip", "drip_headers"),
     ],
 )
 def test_a_misbehaviour_that_passes_is_absorbed(
-    transport: Transport, stand_in: StandIn, misbehaviour: str
+    transport: Transport, stand_in: StandIn, kind: str
 ) -> None:
     """What the second try gets is answered, silence included: a try leaves time for another."""
-    stand_in.manners = Manners(seed=SEED, **{misbehaviour: 0.5})  # type: ignore[arg-type]
+    stand_in.faults = Faults(seed=SEED, **{kind: 0.5})  # type: ignore[arg-type]
     found = send(transport, stand_in.url, timeout=1).json()
     assert found == json.loads(stand_in.catalogue.answer("GET", "/movies/?limit=5").body)
     assert len(stand_in.requests) == 2
@@ -93,7 +93,7 @@ def test_a_misbehaviour_that_passes_is_absorbed(
 def test_a_refused_connection_is_refused(transport: Transport, stand_in: StandIn) -> None:
     """Where nothing listens that is told by the deadline."""
     stand_in.stop()
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         send(transport, stand_in.url)
 
 
@@ -111,7 +111,7 @@ def test_a_slow_redirect_counts_against_the_deadline(
     transport: Transport, stand_in: StandIn
 ) -> None:
     """Hops of a redirect have one deadline between them."""
-    stand_in.manners = Manners(redirect=1, latency=(0.15, 0.15))
+    stand_in.faults = Faults(redirect=1, latency=(0.15, 0.15))
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         send(transport, stand_in.url)
@@ -120,10 +120,10 @@ def test_a_slow_redirect_counts_against_the_deadline(
 
 def test_connections_are_not_leaked(transport: Transport, stand_in: StandIn) -> None:
     """What misbehaves is closed: no request of the past is still under way at the provider."""
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     with pytest.raises(TimedOut):
         send(transport, stand_in.url)
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     send(transport, stand_in.url, timeout=2)
     end = time.monotonic() + 2
     while stand_in.in_flight and time.monotonic() < end:

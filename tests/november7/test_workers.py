@@ -1,6 +1,6 @@
 """Two gunicorn workers and a provider that misbehaves, all over real sockets.
 
-Limits on waiting are measured twice where a busy machine may spoil the first measurement.
+Limits on waiting are measured twice where a busy machine may apply_fault the first measurement.
 """
 
 import sys
@@ -17,7 +17,7 @@ from makers import eventually
 from redis import Redis
 from served import WORKERS, Served, served
 
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 DEADLINE = 3
 CALLERS = 60
@@ -48,7 +48,7 @@ def app(
 def stand_in(app: Served, provider: StandIn) -> StandIn:
     """The provider, well, and held to be well by both workers."""
     provider.stop()
-    provider.manners = Manners()
+    provider.faults = Faults()
     provider.start()
     assert eventually(lambda: app.metric("november7_breaker_open") == 0, within=10)
     provider.reset()
@@ -86,7 +86,7 @@ def is_fast(app: Served) -> bool:
 
 def test_many_callers_cost_one_request(app: Served, stand_in: StandIn) -> None:
     """Sixty cold callers cost one request a process, and one in all where Redis is shared."""
-    stand_in.manners = Manners(latency=(0.3, 0.3))
+    stand_in.faults = Faults(latency=(0.3, 0.3))
     text = next(fresh_texts)
     answers = many([lambda: app.search(text)] * CALLERS)
     assert statuses(answers) == {200: CALLERS}
@@ -96,7 +96,7 @@ def test_many_callers_cost_one_request(app: Served, stand_in: StandIn) -> None:
 
 def test_a_hanging_provider_is_told_in_time(app: Served, stand_in: StandIn) -> None:
     """A cold search answers 504 with Retry-After within half a second of the deadline."""
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
 
     def seconds() -> float:
         begun = time.monotonic()
@@ -126,7 +126,7 @@ def test_a_hanging_provider_delays_nothing_else(app: Served, stand_in: StandIn) 
             json={"email": "ada@example.com", "password": "lovelace-and-babbage"},
         ),
     ]
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     with ThreadPoolExecutor(CALLERS) as pool:
         cold = [pool.submit(app.search, next(fresh_texts)) for _ in range(CALLERS)]
         assert eventually(lambda: stand_in.in_flight > 0)
@@ -159,7 +159,7 @@ def test_a_dead_worker_strands_nobody_of_the_other(app: Served, stand_in: StandI
     """When the worker that leads a flight is killed, callers of the other have their answer."""
     stand_in.stop()  # ends connections that probes have left open
     stand_in.start()
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     text = next(fresh_texts)
 
     def search() -> int | None:
@@ -174,7 +174,7 @@ def test_a_dead_worker_strands_nobody_of_the_other(app: Served, stand_in: StandI
         assert eventually(lambda: stand_in.in_flight == (1 if app.is_shared else WORKERS))
         leaders = app.connected_to(stand_in.port)
         assert len(leaders) == stand_in.in_flight
-        stand_in.manners = Manners()
+        stand_in.faults = Faults()
         app.kill(leaders[0])
         answers = Counter(caller.result() for caller in callers)
     assert answers == {None: answers[None], 200: 20 - answers[None]}
@@ -193,7 +193,7 @@ def test_metrics_are_of_all_workers(app: Served, stand_in: StandIn) -> None:
 
 def test_every_absorbed_failure_is_one_line(app: Served, stand_in: StandIn) -> None:
     """For each refusal that was absorbed the log has a JSON line with the id of its request."""
-    stand_in.manners = Manners(refuse=0.3, seed=7)
+    stand_in.faults = Faults(refuse=0.3, seed=7)
     before = app.metric('november7_requests_total{outcome="refused"}')
 
     def headers(name: str) -> dict[str, str]:

@@ -13,9 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import IntegrityError
 
+from movies.auth import passwords
+from movies.auth.models import User
 from movies.extensions import db
-from movies.users import passwords
-from movies.users.models import User
 
 REGISTER = "/api/v1/users/register/"
 ADA = "ada@example.com"

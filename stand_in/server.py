@@ -11,10 +11,10 @@ from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Self
 
-from .catalogue import Answer, Catalogue, sample_catalogue
-from .manners import Manners, spoil
+from movies.november7.sample.catalogue import Answer, Catalogue, sample_catalogue
+from stand_in.faults import Faults, apply_fault
 
-__all__ = ["Manners", "StandIn"]
+__all__ = ["Faults", "StandIn"]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -29,24 +29,24 @@ class _Handler(BaseHTTPRequestHandler):
         with ExitStack() as under_way:
             stand_in._arrive(self.path)
             under_way.callback(stand_in._leave)
-            manners = stand_in.manners
-            fate = manners.draw()
+            faults = stand_in.faults
+            fault = faults.draw()
             answer = stand_in.catalogue.answer(self.command, self.path)
             if answer.status != 200:
-                fate = fate._replace(misbehaviour=None)
-            answer = spoil(answer, fate, manners, self.path)
-            if self.server.stopping.wait(fate.latency):
+                fault = fault._replace(kind=None)
+            answer = apply_fault(answer, fault, faults, self.path)
+            if self.server.stopping.wait(fault.latency):
                 self.close_connection = True
                 return
-            self.log_request(fate.misbehaviour or answer.status)
-            self._send(answer, fate.misbehaviour, manners.drip_interval, under_way)
+            self.log_request(fault.kind or answer.status)
+            self._send(answer, fault.kind, faults.drip_interval, under_way)
 
     do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = do_GET
 
     def _send(
-        self, answer: Answer, misbehaviour: str | None, interval: float, under_way: ExitStack
+        self, answer: Answer, kind: str | None, interval: float, under_way: ExitStack
     ) -> None:
-        """Send `answer` as the misbehaviour wants it sent.
+        """Send `answer` as the kind wants it sent.
 
         It stops being under way before its last byte goes out: a client may come again as soon
         as it has that, and mustn't count as two.
@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         body = b"" if self.command == "HEAD" else answer.body
         slow, rest = b"", head + body
-        match misbehaviour:
+        match kind:
             case "hang":
                 return self._hang()
             case "reset":
@@ -141,21 +141,21 @@ class _Server(ThreadingHTTPServer):
 class StandIn:
     """November 7 on a port of this machine, as a context manager.
 
-    Assign `manners` to change how the next request is met; `requests` lists the targets
+    Assign `faults` to change how the next request is met; `requests` lists the targets
     received. Whoever has the whole answer no longer counts as in flight.
     """
 
     def __init__(
         self,
         catalogue: Catalogue | None = None,
-        manners: Manners | None = None,
+        faults: Faults | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
         verbose: bool = False,
     ) -> None:
         self.catalogue = catalogue or sample_catalogue()
-        self.manners = manners or Manners()
+        self.faults = faults or Faults()
         self.host = host
         self.port = port
         self.verbose = verbose

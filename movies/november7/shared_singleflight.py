@@ -29,16 +29,16 @@ KEPT = 10  # seconds that an outcome is there for those who wait for it
 LANDED = b"landed"
 
 
-class SharedFlights:
+class SharedSingleFlight:
     """Leads or follows, flight by flight. Where Redis fails, everyone leads.
 
-    `is_away`: whether Redis is known to fail, so that it need not be asked to find out.
+    `is_outage`: whether Redis is known to fail, so that it need not be asked to find out.
     """
 
-    def __init__(self, redis: Redis, namespace: str, is_away: Callable[[], bool]) -> None:
+    def __init__(self, redis: Redis, namespace: str, is_outage: Callable[[], bool]) -> None:
         self._redis = redis
         self._namespace = namespace
-        self._is_away = is_away
+        self._is_away = is_outage
 
     def fetch(
         self,

@@ -11,10 +11,10 @@ import pytest
 from makers import at_once, counted, eventually
 
 from movies.logs import request_id
-from movies.november7 import flights as module
+from movies.november7 import singleflight as module
 from movies.november7.deadline import Deadline
-from movies.november7.errors import Busy, Refused, TimedOut, Unavailable
-from movies.november7.flights import Flight, Flights
+from movies.november7.errors import BadStatus, Busy, TimedOut, Unavailable
+from movies.november7.singleflight import Call, SingleFlight
 
 
 class Gate:
@@ -44,12 +44,12 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[[int], Flights]]:
+def make() -> Iterator[Callable[[int], SingleFlight]]:
     """Makes flights of some concurrency."""
     made = []
 
-    def make(concurrency: int = 8) -> Flights:
-        made.append(Flights(concurrency))
+    def make(concurrency: int = 8) -> SingleFlight:
+        made.append(SingleFlight(concurrency))
         return made[-1]
 
     yield make
@@ -59,18 +59,18 @@ def make() -> Iterator[Callable[[int], Flights]]:
 
 
 def fetch(
-    flights: Flights, call: Callable[[Deadline], Any], key: str = "k", seconds: float = 5
+    flights: SingleFlight, call: Callable[[Deadline], Any], key: str = "k", seconds: float = 5
 ) -> Any:
     """What a caller gets."""
     deadline = Deadline.after(seconds)
-    return flights.wait(flights.book(key, deadline, call)[0], deadline)
+    return flights.wait(flights.submit(key, deadline, call)[0], deadline)
 
 
 def fails(deadline: Deadline) -> None:
-    raise Refused("no", retry_after=7)
+    raise BadStatus("no", retry_after=7)
 
 
-def test_one_flight_answers_everyone(make: Callable[..., Flights], gate: Gate) -> None:
+def test_one_flight_answers_everyone(make: Callable[..., SingleFlight], gate: Gate) -> None:
     """Twenty callers for one page cost one fetch, and all have its answer."""
     flights = make()
     joined = counted("november7_flights_joined_total")
@@ -82,14 +82,14 @@ def test_one_flight_answers_everyone(make: Callable[..., Flights], gate: Gate) -
     assert gate.calls == 1
 
 
-def test_who_joins_is_told_so(make: Callable[..., Flights], gate: Gate) -> None:
+def test_who_joins_is_told_so(make: Callable[..., SingleFlight], gate: Gate) -> None:
     """The first booking of a page begins a flight, the second joins it."""
     flights = make()
-    first, second = (flights.book("k", Deadline.after(5), gate) for _ in range(2))
+    first, second = (flights.submit("k", Deadline.after(5), gate) for _ in range(2))
     assert (first[0] is second[0], first[1], second[1]) == (True, False, True)
 
 
-def test_another_page_is_another_flight(make: Callable[..., Flights], gate: Gate) -> None:
+def test_another_page_is_another_flight(make: Callable[..., SingleFlight], gate: Gate) -> None:
     """Callers share a fetch only where they want the same page."""
     flights = make()
     gate.opened.set()
@@ -98,15 +98,15 @@ def test_another_page_is_another_flight(make: Callable[..., Flights], gate: Gate
     assert gate.calls == 2
 
 
-def test_a_flight_that_landed_is_not_joined(make: Callable[..., Flights]) -> None:
+def test_a_flight_that_landed_is_not_joined(make: Callable[..., SingleFlight]) -> None:
     """Nothing is kept of a flight, its failure least of all: the next caller fetches anew."""
     flights = make()
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         fetch(flights, fails)
     assert fetch(flights, lambda deadline: "page") == "page"
 
 
-def test_a_failure_reaches_everyone(make: Callable[..., Flights]) -> None:
+def test_a_failure_reaches_everyone(make: Callable[..., SingleFlight]) -> None:
     """Whoever waits for a flight that fails gets its failure, and all of it."""
     flights, let_go = make(), threading.Event()
 
@@ -117,17 +117,19 @@ def test_a_failure_reaches_everyone(make: Callable[..., Flights]) -> None:
     with ThreadPoolExecutor(5) as pool:
         callers = [pool.submit(fetch, flights, fail_later) for _ in range(5)]
         let_go.set()
-    assert [type(caller.exception()) for caller in callers] == [Refused] * 5
+    assert [type(caller.exception()) for caller in callers] == [BadStatus] * 5
     assert {getattr(caller.exception(), "retry_after", 0) for caller in callers} == {7}
 
 
-def test_a_defect_in_a_fetch_reaches_the_caller(make: Callable[..., Flights]) -> None:
+def test_a_defect_in_a_fetch_reaches_the_caller(make: Callable[..., SingleFlight]) -> None:
     """An exception that nobody expected doesn't strand whoever waits."""
     with pytest.raises(ZeroDivisionError):
         fetch(make(), lambda deadline: 1 / 0)
 
 
-def test_a_fetch_that_is_not_back_has_timed_out(make: Callable[..., Flights], gate: Gate) -> None:
+def test_a_fetch_that_is_not_back_has_timed_out(
+    make: Callable[..., SingleFlight], gate: Gate
+) -> None:
     """A caller leaves at the deadline, whatever the fetch does."""
     begun = time.monotonic()
     with pytest.raises(TimedOut):
@@ -135,7 +137,7 @@ def test_a_fetch_that_is_not_back_has_timed_out(make: Callable[..., Flights], ga
     assert time.monotonic() - begun < 0.6
 
 
-def test_a_flight_that_lands_as_the_wait_ends_counts(make: Callable[..., Flights]) -> None:
+def test_a_flight_that_lands_as_the_wait_ends_counts(make: Callable[..., SingleFlight]) -> None:
     """An answer between the end of the wait and the look at the flight is taken."""
 
     class Late(Future[str]):
@@ -145,97 +147,97 @@ def test_a_flight_that_lands_as_the_wait_ends_counts(make: Callable[..., Flights
                 raise WaitedTooLong
             return super().result(timeout)
 
-    flight = Flight(Deadline.after(0))
-    flight.landing = Late()
+    flight = Call(Deadline.after(0))
+    flight.future = Late()
     assert make().wait(flight, flight.deadline) == "page"
 
 
 def test_one_that_never_left_the_queue_was_refused(
-    make: Callable[..., Flights], gate: Gate
+    make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """Who waited behind others to the deadline is told that we were busy, not that they were."""
     flights = make(1)
-    flights.book("first", Deadline.after(5), gate)
+    flights.submit("first", Deadline.after(5), gate)
     assert eventually(lambda: gate.calls == 1)
-    flight = Flight(Deadline.after(0.05))
+    flight = Call(Deadline.after(0.05))
     with pytest.raises(Busy):
         flights.wait(flight, flight.deadline)
 
 
 def test_a_queued_flight_past_its_deadline_asks_nothing(
-    make: Callable[..., Flights], gate: Gate
+    make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """When its turn comes too late, the provider isn't asked for what nobody waits for."""
     flights = make(1)
     calls: list[Deadline] = []
-    flights.book("first", Deadline.after(5), gate)
-    flight, _ = flights.book("second", Deadline.after(0.65), calls.append)
+    flights.submit("first", Deadline.after(5), gate)
+    flight, _ = flights.submit("second", Deadline.after(0.65), calls.append)
     flight.deadline = Deadline.after(0)
     gate.opened.set()
     with pytest.raises(Busy):
-        flight.landing.result(5)
+        flight.future.result(5)
     assert calls == []
 
 
 def test_no_more_are_under_way_than_the_bulkhead_allows(
-    make: Callable[..., Flights], gate: Gate
+    make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """Of nine flights three are under way at a time."""
     flights = make(3)
-    booked = [flights.book(str(n), Deadline.after(5), gate)[0] for n in range(9)]
+    booked = [flights.submit(str(n), Deadline.after(5), gate)[0] for n in range(9)]
     assert eventually(lambda: gate.under_way == 3)
     in_use = counted("november7_bulkhead_in_use")
     gate.opened.set()
-    assert [flight.landing.result(5) for flight in booked] == ["page"] * 9
+    assert [flight.future.result(5) for flight in booked] == ["page"] * 9
     assert (gate.most, in_use) == (3, 3)
 
 
 def test_what_cannot_land_in_time_is_refused_at_once(
-    make: Callable[..., Flights], gate: Gate
+    make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """A flight whose turn would come too late isn't booked, and the metric counts it."""
     flights = make(1)
-    flights.book("first", Deadline.after(5), gate)
+    flights.submit("first", Deadline.after(5), gate)
     refused = counted("november7_bulkhead_refusals_total")
     with pytest.raises(Busy):
-        flights.book("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
+        flights.submit("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
     assert counted("november7_bulkhead_refusals_total") - refused == 1
 
 
-def test_what_hangs_makes_the_queue_shorter(make: Callable[..., Flights], gate: Gate) -> None:
+def test_what_hangs_makes_the_queue_shorter(make: Callable[..., SingleFlight], gate: Gate) -> None:
     """The longer those under way take, the less is promised to those who come."""
     flights = make(1)
-    first, _ = flights.book("first", Deadline.after(5), gate)
+    first, _ = flights.submit("first", Deadline.after(5), gate)
     assert eventually(lambda: first.begun is not None)
     first.begun = time.monotonic() - 4
     with pytest.raises(Busy) as failure:
-        flights.book("second", Deadline.after(5), gate)
+        flights.submit("second", Deadline.after(5), gate)
     assert failure.value.retry_after == 8
 
 
 def test_quick_refusals_do_not_pass_for_quick_answers(
-    make: Callable[..., Flights], gate: Gate
+    make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """What failed without having been asked makes nobody think that the provider is fast."""
     flights = make(1)
     for _ in range(50):
-        with pytest.raises(Refused):
+        with pytest.raises(BadStatus):
             fetch(flights, fails)
-    flights.book("first", Deadline.after(5), gate)
+    flights.submit("first", Deadline.after(5), gate)
     with pytest.raises(Busy):
-        flights.book("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
+        flights.submit("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
 
 
-def test_as_many_as_fit_are_never_refused(make: Callable[..., Flights], gate: Gate) -> None:
+def test_as_many_as_fit_are_never_refused(make: Callable[..., SingleFlight], gate: Gate) -> None:
     """While a place is free a flight is booked, however slow the provider has been."""
     flights = make(2)
-    first, _ = flights.book("first", Deadline.after(5), gate)
+    first, _ = flights.submit("first", Deadline.after(5), gate)
     first.begun = time.monotonic() - 100
-    assert flights.book("second", Deadline.after(0.1), gate)[1] is False
+    assert flights.submit("second", Deadline.after(0.1), gate)[1] is False
 
 
 def test_only_so_many_may_wait(
-    make: Callable[..., Flights], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A caller past the limit of those who wait is refused at once: other requests need threads."""
     monkeypatch.setattr(module, "MAX_WAITERS", 2)
@@ -249,7 +251,7 @@ def test_only_so_many_may_wait(
 
 
 def test_the_limit_is_of_those_who_wait_now(
-    make: Callable[..., Flights], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those who got their answer, or left, have made room."""
     monkeypatch.setattr(module, "MAX_WAITERS", 1)
@@ -258,13 +260,13 @@ def test_the_limit_is_of_those_who_wait_now(
         assert fetch(flights, lambda deadline: "page") == "page"
 
 
-def test_a_flight_knows_its_caller(make: Callable[..., Flights]) -> None:
+def test_a_flight_knows_its_caller(make: Callable[..., SingleFlight]) -> None:
     """What is logged on the flight's thread has the id of the request that booked it."""
     request_id.set("of-this-caller")
     assert fetch(make(), lambda deadline: request_id.get()) == "of-this-caller"
 
 
-def test_many_pages_and_callers_at_once(make: Callable[..., Flights]) -> None:
+def test_many_pages_and_callers_at_once(make: Callable[..., SingleFlight]) -> None:
     """However callers, pages and failures mix, everyone has an outcome and nothing is left over."""
     flights = make(4)
     turns = iter(range(2000))
@@ -281,4 +283,4 @@ def test_many_pages_and_callers_at_once(make: Callable[..., Flights]) -> None:
 
     outcomes = [outcome for caller in at_once(8, call) for outcome in caller.result()]
     assert set(outcomes) == {"page", "no"}
-    assert (len(outcomes), flights._flights, flights._waiters) == (2000, {}, 0)
+    assert (len(outcomes), flights._calls, flights._waiters) == (2000, {}, 0)

@@ -11,12 +11,12 @@ import time_machine
 from makers import QUERY, eventually, make_client, unreachable_redis
 from redis import Redis
 
-from movies.november7 import shared as module
+from movies.november7 import shared_singleflight as module
 from movies.november7.client import Client
 from movies.november7.deadline import Deadline
-from movies.november7.errors import BY_NAME, Refused, TimedOut, Unavailable
-from movies.november7.sample.server import Manners, StandIn
-from movies.november7.shared import SharedFlights
+from movies.november7.errors import BY_NAME, BadStatus, TimedOut, Unavailable
+from movies.november7.shared_singleflight import SharedSingleFlight
+from stand_in.server import Faults, StandIn
 
 LEASE_KEY = "test-flight:k"
 
@@ -41,7 +41,7 @@ class Fetch:
 
     def by(self, redis: Redis, seconds: float = 5) -> Any:
         """What a process gets."""
-        flights = SharedFlights(redis, "test", lambda: False)
+        flights = SharedSingleFlight(redis, "test", lambda: False)
         return flights.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
 
 
@@ -86,10 +86,10 @@ def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
 
 def test_a_failure_is_not_kept(redis: Redis) -> None:
     """Who comes after a failed flight leads one of its own."""
-    failed, fetch = Fetch(Refused("no")), Fetch()
+    failed, fetch = Fetch(BadStatus("no")), Fetch()
     failed.let_go.set()
     fetch.let_go.set()
-    with pytest.raises(Refused):
+    with pytest.raises(BadStatus):
         failed.by(redis)
     assert fetch.by(redis) == "page"
 
@@ -202,7 +202,7 @@ def search_everywhere(clients: list[Client]) -> list[Future[Any]]:
 
 def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]) -> None:
     """Twenty cold callers in two processes cost one provider request in all."""
-    stand_in.manners = Manners(latency=(0.1, 0.1))
+    stand_in.faults = Faults(latency=(0.1, 0.1))
     pages = [got.result() for got in search_everywhere(clients)]
     assert {page.total for page in pages} == {5}
     assert len(stand_in.requests) == 1
@@ -210,9 +210,9 @@ def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]
 
 def test_all_processes_share_a_failure(stand_in: StandIn, clients: list[Client]) -> None:
     """Twenty callers of a page that can't be had cost the provider the tries of one fetch."""
-    stand_in.manners = Manners(refuse=1, latency=(0.1, 0.1), codes=(422,))
+    stand_in.faults = Faults(refuse=1, latency=(0.1, 0.1), codes=(422,))
     failures = {type(got.exception()).__name__ for got in search_everywhere(clients)}
-    assert failures == {"Rejected"}
+    assert failures == {"InvalidRequest"}
     assert len(stand_in.requests) == 1
 
 
@@ -221,7 +221,7 @@ def test_all_processes_refresh_once(stand_in: StandIn, clients: list[Client]) ->
     with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
         clients[0].search(QUERY, skip=0, limit=3)
         clock.shift(61)
-        stand_in.manners = Manners(latency=(0.1, 0.1))
+        stand_in.faults = Faults(latency=(0.1, 0.1))
         pages = [got.result() for got in search_everywhere(clients)]
         assert {page.source for page in pages} == {"stale"}
         assert eventually(lambda: clients[1].search(QUERY, skip=0, limit=3).source == "hit")

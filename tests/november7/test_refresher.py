@@ -12,7 +12,7 @@ from makers import TTL, counted, eventually, fail, make_client
 
 from movies.november7.client import Client
 from movies.november7.errors import Unavailable
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 INTERVAL = 0.05
 THREAD = "november7-recovery"
@@ -21,7 +21,7 @@ THREAD = "november7-recovery"
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other quickly."""
-    monkeypatch.setattr("movies.november7.recovery.INTERVAL", INTERVAL)
+    monkeypatch.setattr("movies.november7.refresher.INTERVAL", INTERVAL)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def search(client: Client, query: str = "matrix") -> Any:
 
 def take_down(client: Client, stand_in: StandIn, **share: float) -> None:
     """Have the provider fail until the breaker has opened."""
-    stand_in.manners = Manners(**(share or {"hang": 1}))  # type: ignore[arg-type]
+    stand_in.faults = Faults(**(share or {"hang": 1}))  # type: ignore[arg-type]
     fail(client)
     assert client.breaker.is_open
 
@@ -73,16 +73,16 @@ def test_a_process_whose_provider_is_well_has_no_such_thread(client: Client) -> 
     assert not looks_after()
 
 
-@pytest.mark.parametrize("misbehaviour", ["hang", "refuse", "malformed", "reset"])
-def test_an_outage_opens_the_breaker(client: Client, stand_in: StandIn, misbehaviour: str) -> None:
+@pytest.mark.parametrize("kind", ["hang", "refuse", "malformed", "reset"])
+def test_an_outage_opens_the_breaker(client: Client, stand_in: StandIn, kind: str) -> None:
     """However the provider is down, three failed fetches in a row tell."""
-    take_down(client, stand_in, **{misbehaviour: 1.0})
+    take_down(client, stand_in, **{kind: 1.0})
 
 
 def test_a_refusal_now_and_then_does_not(client: Client, stand_in: StandIn) -> None:
     """Refusals that a second try absorbs are no outage."""
     client.deadline = 5
-    stand_in.manners = Manners(refuse=0.3, seed=1)
+    stand_in.faults = Faults(refuse=0.3, seed=1)
     for number in range(20):
         search(client, str(number))
     assert not client.breaker.is_open
@@ -117,10 +117,10 @@ def test_a_probe_finds_the_return(
 ) -> None:
     """Once the provider is back the breaker closes by itself, with any bulkhead."""
     client = make(concurrency=concurrency)
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     while not client.breaker.is_open:
         fail(client, 1)
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert eventually(lambda: not client.breaker.is_open)
     assert search(client).source == "miss"
 
@@ -148,7 +148,7 @@ def test_the_thread_ends_when_all_is_well(client: Client, stand_in: StandIn) -> 
     """Nobody looks after the provider any more once it is back."""
     take_down(client, stand_in)
     assert looks_after()
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert eventually(lambda: not looks_after())
 
 
@@ -156,7 +156,7 @@ def test_a_second_outage_is_looked_after_too(client: Client, stand_in: StandIn) 
     """What has ended can begin again."""
     for _ in range(2):
         take_down(client, stand_in)
-        stand_in.manners = Manners()
+        stand_in.faults = Faults()
         assert eventually(lambda: not client.breaker.is_open)
 
 
@@ -178,7 +178,7 @@ def test_pages_served_stale_in_an_outage_are_refreshed_after_it(
     take_down(client, stand_in)
     for query in queries * 5:
         assert search(client, query).source == "stale"
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert eventually(lambda: not client.breaker.is_open and not looks_after())
     assert {search(client, query).source for query in queries} == {"hit"}
 
@@ -189,11 +189,11 @@ def test_a_page_is_refreshed_though_its_refresh_failed_once(
     """One failed refresh, with the breaker closed, is made up for by itself."""
     search(client)
     clock.shift(TTL)
-    stand_in.manners = Manners(malformed=1)
+    stand_in.faults = Faults(malformed=1)
     failed = counted("november7_tries_count")
     assert search(client).source == "stale"
     assert eventually(lambda: counted("november7_tries_count") > failed)
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert eventually(lambda: not looks_after())
     assert search(client).source == "hit"
 
@@ -205,7 +205,7 @@ def test_a_page_that_cannot_be_had_is_given_up(
     search(client)
     clock.shift(TTL)
     client.breaker.failed = lambda: None  # type: ignore[method-assign]  # others succeed
-    stand_in.manners = Manners(refuse=1, codes=(422,))
+    stand_in.faults = Faults(refuse=1, codes=(422,))
     search(client)
     assert eventually(lambda: len(stand_in.requests) > 3)
     assert eventually(lambda: not looks_after())
@@ -219,14 +219,14 @@ def test_only_so_many_pages_are_owed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An outage in which everything is searched doesn't end in a flood of refreshes."""
-    monkeypatch.setattr("movies.november7.recovery.OWED", 3)
+    monkeypatch.setattr("movies.november7.refresher.MAX_PENDING", 3)
     for number in range(6):
         search(client, str(number))
     clock.shift(TTL)
     take_down(client, stand_in)
     for number in range(6):
         search(client, str(number))
-    stand_in.manners = Manners()
+    stand_in.faults = Faults()
     assert eventually(lambda: not looks_after())
     asked = {target for target in stand_in.requests if "skip=0&limit=3" in target}
     refreshed = [target for target in asked if stand_in.requests.count(target) > 1]

@@ -12,15 +12,15 @@ from typing import Any
 
 from movies.november7.breaker import Breaker
 from movies.november7.errors import Unavailable
-from movies.november7.flights import Flight
-from movies.november7.session import Wanted
+from movies.november7.session import PageKey
+from movies.november7.singleflight import Call
 
 INTERVAL = 2.0  # seconds between two looks, unless there is a reason for one
-OWED = 1000  # pages, at most, whose refresh is remembered
+MAX_PENDING = 1000  # pages, at most, whose refresh is remembered
 ATTEMPTS = 3  # refreshes of one page that may fail while the provider answers others
 
 
-class Recovery:
+class BackgroundRefresher:
     """Refreshes the stale pages that are served, and probes a provider that is down.
 
     A page whose refresh fails is tried again when the provider is back, if it is down, and else
@@ -33,8 +33,8 @@ class Recovery:
         self,
         breaker: Breaker,
         *,
-        probe: Callable[[], Flight],
-        refresh: Callable[[Wanted], Flight],
+        probe: Callable[[], Call],
+        refresh: Callable[[PageKey], Call],
         at_once: int,
     ) -> None:
         self._breaker = breaker
@@ -45,7 +45,7 @@ class Recovery:
         self._running = self._closed = False
         self._thread: threading.Thread | None = None
         self._awake = threading.Event()
-        self._owed: dict[Wanted, int] = {}  # with how often the refresh has failed since
+        self._pending: dict[PageKey, int] = {}  # with how often the refresh has failed since
         self._under_way: dict[object, Future[Any]] = {}
 
     def begin(self) -> None:
@@ -59,29 +59,29 @@ class Recovery:
             )
             self._thread.start()
 
-    def want(self, page: Wanted) -> bool:
+    def schedule(self, page: PageKey) -> bool:
         """Have a stale page refreshed, as soon as there is room; whether that is under way."""
         with self._lock:
-            if page not in self._owed and len(self._owed) < OWED:
-                self._owed[page] = 0
-            is_wanted = page in self._owed
+            if page not in self._pending and len(self._pending) < MAX_PENDING:
+                self._pending[page] = 0
+            is_wanted = page in self._pending
         if not self._breaker.is_open:
             self._awake.set()
         self.begin()
         return is_wanted and not self._breaker.is_open
 
-    def failed(self, page: Wanted) -> None:
+    def failed(self, page: PageKey) -> None:
         """Count a failed refresh; one that failed because the provider is down doesn't count."""
         with self._lock:
-            failures = self._owed.pop(page, 0) + (not self._breaker.is_open)
-            if failures <= ATTEMPTS and len(self._owed) < OWED:
-                self._owed[page] = failures
+            failures = self._pending.pop(page, 0) + (not self._breaker.is_open)
+            if failures <= ATTEMPTS and len(self._pending) < MAX_PENDING:
+                self._pending[page] = failures
         self.begin()
 
-    def done(self, page: Wanted) -> None:
+    def done(self, page: PageKey) -> None:
         """Forget a page: it is fresh."""
         with self._lock:
-            self._owed.pop(page, None)
+            self._pending.pop(page, None)
 
     def close(self) -> None:
         """Look after nothing any more."""
@@ -99,7 +99,7 @@ class Recovery:
                 self._under_way = {
                     name: landing for name, landing in self._under_way.items() if not landing.done()
                 }
-                owed = list(self._owed)
+                owed = list(self._pending)
                 if self._closed or (not owed and not self._breaker.is_open):
                     self._running = False
                     return
@@ -111,9 +111,9 @@ class Recovery:
             except Unavailable:  # no room: at the next look
                 continue
 
-    def _start(self, name: object, begin: Callable[[], Flight]) -> None:
+    def _start(self, name: object, begin: Callable[[], Call]) -> None:
         if name not in self._under_way and len(self._under_way) < self._at_once:
-            landing = begin().landing
+            landing = begin().future
             self._under_way[name] = landing
             landing.add_done_callback(self._landed)
 

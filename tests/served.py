@@ -14,7 +14,7 @@ from typing import Any, Self
 import requests
 from makers import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2
 ESTABLISHED = "01"  # as /proc/net/tcp has it
 

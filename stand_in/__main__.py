@@ -1,4 +1,4 @@
-"""November 7's stand-in as a command: `python -m movies.november7.sample --help`."""
+"""November 7's stand-in as a command: `python -m stand_in --help`."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .server import Manners, StandIn
+from stand_in.server import Faults, StandIn
 
 
 def _codes(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8007, show_default=True, help="0: a free one."
 )
-@_share("--refuse", "Refused with one of --codes, though nothing is wrong with the request.")
+@_share("--refuse", "BadStatus with one of --codes, though nothing is wrong with the request.")
 @click.option(
     "--codes",
     default="400,401,402,403,404,405,429",
@@ -63,7 +63,7 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
     "--drip-interval",
     metavar="SECONDS",
     type=click.FloatRange(0),
-    default=Manners.drip_interval,
+    default=Faults.drip_interval,
     show_default=True,
     help="Time between two bytes.",
 )
@@ -71,16 +71,16 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
 @_share("--reset", "Connection reset instead of an answer.")
 @_share("--error", "500 with a text that nobody should see.")
 @_share("--redirect", "307 to the same URL, without end.")
-@click.option("--seed", type=int, help="Makes the sequence of misbehaviours repeat itself.")
+@click.option("--seed", type=int, help="Makes the sequence of fault kinds repeat itself.")
 @click.option("--verbose", is_flag=True, help="Log every request.")
 def main(host: str, port: int, verbose: bool, **switches: Any) -> None:
     """Serve the sample catalogue as November 7 would.
 
-    Every SHARE is the probability, from 0 to 1, that a valid request meets that misbehaviour;
+    Every SHARE is the probability, from 0 to 1, that a valid request meets that kind;
     it meets one at most. Runs until Ctrl-C or SIGTERM.
     """
     try:
-        stand_in = StandIn(None, Manners(**switches), host, port, verbose=verbose)
+        stand_in = StandIn(None, Faults(**switches), host, port, verbose=verbose)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -90,17 +90,17 @@ def main(host: str, port: int, verbose: bool, **switches: Any) -> None:
         except OSError as error:
             raise click.ClickException(f"can't listen on {host}:{port}: {error}") from None
         click.echo(f"November 7's stand-in listens on {stand_in.url}")
-        click.echo(f"Manners: {_described(stand_in.manners)}")
+        click.echo(f"Faults: {_described(stand_in.faults)}")
         threading.Event().wait()
     stand_in.stop()
 
 
-def _described(manners: Manners) -> str:
+def _described(faults: Faults) -> str:
     """The switches that aren't at their default."""
     changed = [
         f"{field.name}={value}"
-        for field in fields(manners)
-        if (value := getattr(manners, field.name)) != field.default
+        for field in fields(faults)
+        if (value := getattr(faults, field.name)) != field.default
     ]
     return ", ".join(changed) or "good"
 

@@ -1,4 +1,4 @@
-"""November 7's stand-in over the wire: good manners, every misbehaviour, starting and stopping."""
+"""November 7's stand-in over the wire: good faults, every kind, starting and stopping."""
 
 import socket
 import time
@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from movies.november7.sample.catalogue import Catalogue
-from movies.november7.sample.manners import REFUSAL
-from movies.november7.sample.server import Manners, StandIn
+from stand_in.faults import REFUSAL
+from stand_in.server import Faults, StandIn
 
 Ask = Callable[..., requests.Response]
 
@@ -111,7 +111,7 @@ def test_hundreds_of_connections_at_once(stand_in: StandIn) -> None:
 
 def test_refusals(stand_in: StandIn, ask: Ask) -> None:
     """Refusals carry every code asked for, the Retry-After, and a text to look out for."""
-    stand_in.manners = Manners(refuse=1, codes=(401, 429), retry_after="7", seed=1)
+    stand_in.faults = Faults(refuse=1, codes=(401, 429), retry_after="7", seed=1)
     responses = [ask() for _ in range(20)]
     assert {response.status_code for response in responses} == {401, 429}
     assert all(response.headers["Retry-After"] == "7" for response in responses)
@@ -120,7 +120,7 @@ def test_refusals(stand_in: StandIn, ask: Ask) -> None:
 
 def test_share_of_refusals(stand_in: StandIn, ask: Ask) -> None:
     """A share of a quarter refuses about a quarter of the requests."""
-    stand_in.manners = Manners(refuse=0.25, seed=3)
+    stand_in.faults = Faults(refuse=0.25, seed=3)
     codes = [ask().status_code for _ in range(200)]
     assert 30 < sum(code != 200 for code in codes) < 70
 
@@ -132,14 +132,14 @@ def test_share_of_refusals(stand_in: StandIn, ask: Ask) -> None:
 def test_only_valid_requests_meet_misbehaviour(
     stand_in: StandIn, ask: Ask, method: str, target: str, status: int
 ) -> None:
-    """What is wrong with a request is told whatever the manners."""
-    stand_in.manners = Manners(reset=1)
+    """What is wrong with a request is told whatever the faults."""
+    stand_in.faults = Faults(reset=1)
     assert ask(target, method).status_code == status
 
 
 def test_latency(stand_in: StandIn, ask: Ask) -> None:
     """An answer takes at least the least latency."""
-    stand_in.manners = Manners(latency=(0.05, 0.06))
+    stand_in.faults = Faults(latency=(0.05, 0.06))
     start = time.monotonic()
     ask("/nowhere")
     assert 0.05 <= time.monotonic() - start < 1
@@ -147,7 +147,7 @@ def test_latency(stand_in: StandIn, ask: Ask) -> None:
 
 def test_hang_lasts_until_the_client_gives_up(stand_in: StandIn, ask: Ask) -> None:
     """A request that hangs is in flight until the client closes, and then no more."""
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     with pytest.raises(requests.ReadTimeout):
         ask(timeout=0.05)
     assert eventually(lambda: stand_in.in_flight == 0)
@@ -156,7 +156,7 @@ def test_hang_lasts_until_the_client_gives_up(stand_in: StandIn, ask: Ask) -> No
 
 def test_hang_ends_with_the_server(stand_in: StandIn) -> None:
     """Stopping lets go of the clients that hang, without an answer."""
-    stand_in.manners = Manners(hang=1)
+    stand_in.faults = Faults(hang=1)
     with connect(stand_in) as connection:
         send(connection)
         assert eventually(lambda: stand_in.in_flight == 1)
@@ -167,7 +167,7 @@ def test_hang_ends_with_the_server(stand_in: StandIn) -> None:
 
 def test_malformed(stand_in: StandIn, ask: Ask) -> None:
     """Malformed answers are 200, and come in all their variants."""
-    stand_in.manners = Manners(malformed=1, seed=5)
+    stand_in.faults = Faults(malformed=1, seed=5)
     responses = [ask() for _ in range(50)]
     assert {response.status_code for response in responses} == {200}
     assert len({response.text for response in responses}) == 6
@@ -175,7 +175,7 @@ def test_malformed(stand_in: StandIn, ask: Ask) -> None:
 
 def test_html(stand_in: StandIn, ask: Ask) -> None:
     """An HTML page comes with status 200."""
-    stand_in.manners = Manners(html=1)
+    stand_in.faults = Faults(html=1)
     response = ask()
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
@@ -184,7 +184,7 @@ def test_html(stand_in: StandIn, ask: Ask) -> None:
 
 def test_truncated(stand_in: StandIn) -> None:
     """The connection closes before the announced length is reached."""
-    stand_in.manners = Manners(truncated=1)
+    stand_in.faults = Faults(truncated=1)
     with closing(HTTPConnection(stand_in.host, stand_in.port, timeout=2)) as connection:
         connection.request("GET", "/movies/")
         response = connection.getresponse()
@@ -198,16 +198,16 @@ def test_truncated(stand_in: StandIn) -> None:
 )
 def test_short(stand_in: StandIn, ask: Ask, target: str, promised: int) -> None:
     """A short page holds fewer movies than its total promises."""
-    stand_in.manners = Manners(short=1)
+    stand_in.faults = Faults(short=1)
     answer = ask(target).json()
     assert len(answer["items"]) == promised - 1
     assert answer["total"] > (9 if "9" in target else 2)
 
 
-@pytest.mark.parametrize("dripping", [Manners(drip=1), Manners(drip_headers=1)])
-def test_drip(stand_in: StandIn, dripping: Manners) -> None:
+@pytest.mark.parametrize("dripping", [Faults(drip=1), Faults(drip_headers=1)])
+def test_drip(stand_in: StandIn, dripping: Faults) -> None:
     """The right answer comes a byte at a time, in its body or in its headers."""
-    stand_in.manners = replace(dripping, drip_interval=0.001)
+    stand_in.faults = replace(dripping, drip_interval=0.001)
     arrived = exchange(stand_in)
     head, _, body = b"".join(arrived).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -218,7 +218,7 @@ def test_drip(stand_in: StandIn, dripping: Manners) -> None:
 
 def test_reset(stand_in: StandIn) -> None:
     """The connection is reset, not closed in order."""
-    stand_in.manners = Manners(reset=1)
+    stand_in.faults = Faults(reset=1)
     with connect(stand_in) as connection:
         send(connection)
         with pytest.raises(ConnectionResetError):
@@ -227,14 +227,14 @@ def test_reset(stand_in: StandIn) -> None:
 
 def test_error(stand_in: StandIn, ask: Ask) -> None:
     """A 500 holds a text that can be looked for where it mustn't be."""
-    stand_in.manners = Manners(error=1)
+    stand_in.faults = Faults(error=1)
     response = ask()
     assert (response.status_code, "provider traceback" in response.text) == (500, True)
 
 
 def test_redirect(stand_in: StandIn, ask: Ask) -> None:
     """A redirect leads to the very same target, so that whoever follows it never ends."""
-    stand_in.manners = Manners(redirect=1)
+    stand_in.faults = Faults(redirect=1)
     with pytest.raises(requests.TooManyRedirects):
         ask("/movies/?query=a%26b")
     assert set(stand_in.requests) == {"/movies/?query=a%26b"}
@@ -244,7 +244,7 @@ def test_seed_repeats_the_sequence(stand_in: StandIn, ask: Ask) -> None:
     """The same seed gives the same codes in the same order, another seed others."""
 
     def sequence(seed: int) -> list[int]:
-        stand_in.manners = Manners(refuse=0.5, seed=seed)
+        stand_in.faults = Faults(refuse=0.5, seed=seed)
         return [ask().status_code for _ in range(30)]
 
     assert sequence(1) == sequence(1)
@@ -275,7 +275,7 @@ def test_port_that_is_taken(stand_in: StandIn) -> None:
 
 def test_most_in_flight(stand_in: StandIn) -> None:
     """Requests that are waiting at the same time are counted together."""
-    stand_in.manners = Manners(latency=(0.2, 0.2))
+    stand_in.faults = Faults(latency=(0.2, 0.2))
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(exchange, [stand_in] * 5))
     assert (stand_in.in_flight, stand_in.most_in_flight) == (0, 5)

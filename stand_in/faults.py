@@ -8,13 +8,20 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .catalogue import DEFAULTS, Answer, asked, json_answer, make_answer, redirect_answer
+from movies.november7.sample.catalogue import (
+    DEFAULTS,
+    Answer,
+    asked,
+    json_answer,
+    make_answer,
+    redirect_answer,
+)
 
 REFUSAL = "refused by November 7"
 TRACEBACK = "provider traceback: the stand-in failed as it was told to\n"
 ERROR_PAGE = "<!doctype html><title>Error</title><h1>November 7 is having a moment</h1>\n"
 
-MISBEHAVIOURS = (
+FAULT_KINDS = (
     "refuse",
     "hang",
     "malformed",
@@ -39,24 +46,24 @@ _STRANGER = {
 }
 
 
-class Fate(NamedTuple):
+class Fault(NamedTuple):
     """What one request meets.
 
-    `latency` in seconds; `misbehaviour` one of MISBEHAVIOURS or None; `pick` in [0, 1) chooses
-    among the misbehaviour's variants.
+    `latency` in seconds; `kind` one of FAULT_KINDS or None; `pick` in [0, 1) chooses
+    among the kind's variants.
     """
 
     latency: float
-    misbehaviour: str | None
+    kind: str | None
     pick: float
 
 
 @dataclass
-class Manners:
+class Faults:
     """How the stand-in behaves; times in seconds, shares as probabilities of one request.
 
-    A request meets one misbehaviour at most, so the shares add up to 1 at most. One `seed`
-    gives one sequence of fates. Raises ValueError for numbers out of range.
+    A request meets one kind at most, so the shares add up to 1 at most. One `seed`
+    gives one sequence of faults. Raises ValueError for numbers out of range.
     """
 
     refuse: float = 0  # one of `codes`, with `retry_after` as Retry-After where given
@@ -77,7 +84,7 @@ class Manners:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        shares = [getattr(self, name) for name in MISBEHAVIOURS]
+        shares = [getattr(self, name) for name in FAULT_KINDS]
         if min(shares) < 0 or sum(shares) > 1 + 1e-9:
             raise ValueError("shares must not be negative, nor add up to more than 1")
         least, most = self.latency
@@ -88,24 +95,24 @@ class Manners:
         self._dice = random.Random(self.seed)
         self._lock = threading.Lock()
 
-    def draw(self) -> Fate:
-        """The next request's fate. Three draws whatever it is, so that sequences compare."""
+    def draw(self) -> Fault:
+        """The next request's fault. Three draws whatever it is, so that sequences compare."""
         with self._lock:
             latency = self._dice.uniform(*self.latency)
             roll, pick = self._dice.random(), self._dice.random()
-        for name in MISBEHAVIOURS:
+        for name in FAULT_KINDS:
             roll -= getattr(self, name)
             if roll < 0:
-                return Fate(latency, name, pick)
-        return Fate(latency, None, pick)
+                return Fault(latency, name, pick)
+        return Fault(latency, None, pick)
 
 
-def spoil(answer: Answer, fate: Fate, manners: Manners, target: str) -> Answer:
-    """What is sent instead of `answer`; the same where the misbehaviour is in the sending."""
-    match fate.misbehaviour:
+def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> Answer:
+    """What is sent instead of `answer`; the same where the kind is in the sending."""
+    match fault.kind:
         case "refuse":
-            code = manners.codes[int(fate.pick * len(manners.codes))]
-            headers = {"Retry-After": manners.retry_after} if manners.retry_after else {}
+            code = faults.codes[int(fault.pick * len(faults.codes))]
+            headers = {"Retry-After": faults.retry_after} if faults.retry_after else {}
             return json_answer(code, {"detail": REFUSAL}, headers)
         case "error":
             return make_answer(500, "text/plain; charset=utf-8", TRACEBACK.encode())
@@ -116,7 +123,7 @@ def spoil(answer: Answer, fate: Fate, manners: Manners, target: str) -> Answer:
         case "malformed":
             limit = int(asked(target).get("limit", DEFAULTS["limit"]))
             variants = _malformed(json.loads(answer.body), limit)
-            return json_answer(200, variants[int(fate.pick * len(variants))])
+            return json_answer(200, variants[int(fault.pick * len(variants))])
         case "short":
             page = json.loads(answer.body)
             if page["items"]:
