@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -12,7 +11,7 @@ from redis.retry import Retry
 from requests.adapters import BaseAdapter
 
 from movies.movies.registry import remember_quietly
-from movies.november7.client import Client
+from movies.november7.client import Client, Movies
 from movies.november7.sample.adapter import EmbeddedAdapter
 from movies.november7.session import build_session
 from movies.november7.transport import BoundedHTTPAdapter
@@ -40,7 +39,7 @@ def init_app(app: Flask) -> None:
         redis=redis,
     )
 
-    def remember(movies: list[dict[str, Any]]) -> None:
+    def remember(movies: Movies) -> None:
         with app.app_context():
             remember_quietly(movies)
 

@@ -37,8 +37,8 @@ def unreachable_redis() -> Redis:
     return Redis.from_url("redis://127.0.0.1:1", socket_timeout=0.5, socket_connect_timeout=0.5)
 
 
-def movie(number: int = 1, **members: Any) -> dict[str, Any]:
-    """A movie as the provider gives it."""
+def movie(number: int = 1, **members: Any) -> Any:
+    """A movie as the provider sends it, which may break its contract."""
     return {
         "id": f"00000000-0000-4000-8000-{number:012}",
         "title": f"Movie {number}",

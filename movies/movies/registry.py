@@ -13,6 +13,7 @@ from movies.database import insert_into, lock_timeout, now
 from movies.extensions import db
 from movies.movies.models import Movie
 from movies.november7.client import Client
+from movies.november7.contract import ProviderMovie
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def november7() -> Client:
     return cast(Client, current_app.extensions["november7"])
 
 
-def remember(movies: list[dict[str, Any]], *, patience: float | None = None) -> None:
+def remember(movies: list[ProviderMovie], *, patience: float | None = None) -> None:
     """Record movies as November 7 described them just now. One statement a page, idempotent.
 
     `patience`: seconds to wait for others who change the same movies, if not as long as usual.
@@ -49,7 +50,7 @@ def remember(movies: list[dict[str, Any]], *, patience: float | None = None) -> 
         connection.commit()
 
 
-def remember_quietly(movies: list[dict[str, Any]]) -> None:
+def remember_quietly(movies: list[ProviderMovie]) -> None:
     """As `remember`; a failure is logged, for it must not cost anyone a search."""
     try:
         remember(movies, patience=PATIENCE)
@@ -81,5 +82,5 @@ def is_known(movie_id: uuid.UUID) -> bool:
     return db.session.scalar(statement) is not None
 
 
-def _row(movie: dict[str, Any], seen: datetime) -> dict[str, Any]:
+def _row(movie: ProviderMovie, seen: datetime) -> dict[str, Any]:
     return {**movie, "id": uuid.UUID(movie["id"]), "first_seen": seen, "last_seen": seen}

@@ -1,7 +1,7 @@
 """What is true of movies and ratings."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, bindparam, delete, select, update
@@ -85,7 +85,7 @@ def _movies(user_id: int) -> Select[*tuple[Any, ...]]:
     ).outerjoin(Rating, _is_mine(user_id))
 
 
-def _with_votes(movie: dict[str, Any], votes: Row[*tuple[Any, ...]] | None) -> dict[str, Any]:
+def _with_votes(movie: Mapping[str, Any], votes: Row[*tuple[Any, ...]] | None) -> dict[str, Any]:
     mine = None
     if votes is not None and votes.rating_id is not None:
         mine = {"id": votes.rating_id, "rating_type": votes.rating_type}

@@ -21,6 +21,7 @@ from requests_cache import CachedSession
 
 from movies.november7 import metrics
 from movies.november7.breaker import Breaker
+from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
 from movies.november7.errors import InvalidRequest, TimedOut, Unavailable
 from movies.november7.refresher import INTERVAL, BackgroundRefresher
@@ -32,17 +33,17 @@ log = logging.getLogger(__name__)
 
 WALK_LIMIT = 1000  # movies that a walk asks for at once: the most that was recorded answered
 
-Movies = list[dict[str, Any]]
+Movies = list[ProviderMovie]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A true answer of November 7.
 
-    `total`: how many movies match in all. `movies`: those of this page, dictionaries of the
-    provider's five members, ids in lower case. `fetched_at`, `expires_at`: since when it is held
-    and until when it is fresh. `source`: how this caller came by it; `collapsed` is a miss that
-    another caller's flight answered. `refreshing`: whether a stale page is being refreshed.
+    `total`: how many movies match in all. `movies`: those of this page. `fetched_at`, `expires_at`:
+    since when it is held and until when it is fresh. `source`: how this caller came by it;
+    `collapsed` is a miss that another caller's flight answered. `refreshing`: whether a stale page
+    is being refreshed.
     """
 
     total: int

@@ -4,12 +4,22 @@ Source: the provider's OpenAPI description. It requires all five members of a mo
 service has been recorded answering `id` and `title` alone, so the other three may be missing.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from movies.november7.errors import BadResponse
+
+
+class ProviderMovie(TypedDict):
+    """One movie of a checked page. `id` is a UUID in lower case with hyphens."""
+
+    id: str
+    title: str
+    description: str | None
+    image_url: str | None
+    rating: float | None
 
 
 class _Text(fields.String):

@@ -21,7 +21,9 @@ from movies.movies.registry import remember
 from movies.november7.sample.catalogue import Catalogue, sample_catalogue
 from stand_in.server import StandIn
 
-MATRIX = [movie for movie in sample_catalogue().movies if "matrix" in movie["title"].casefold()]
+MATRIX: list[Any] = [
+    movie for movie in sample_catalogue().movies if "matrix" in movie["title"].casefold()
+]
 SEARCH = "/api/v1/movies/?query=matrix"
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VOTES = {"upvotes": 0, "downvotes": 0, "my_rating": None}
@@ -103,7 +105,7 @@ def test_a_movie_is_as_november_7_last_described_it(
     app: Flask, clock: time_machine.Traveller
 ) -> None:
     """Seen again, a movie has its new description and its votes, and when it was first seen."""
-    movie = {**MATRIX[0], "title": "The Matrix, renamed", "rating": None}
+    movie: Any = {**MATRIX[0], "title": "The Matrix, renamed", "rating": None}
     with app.app_context():
         remember([MATRIX[0]])
         db.session.get_one(Movie, UUID(movie["id"])).upvotes = 7
@@ -127,7 +129,7 @@ def test_pages_can_be_remembered_at_the_same_time(app: Flask) -> None:
     """Pages with the same movies in other orders, remembered at once, don't block each other."""
     movies = sample_catalogue().movies
 
-    def feed(page: list[dict[str, Any]]) -> None:
+    def feed(page: list[Any]) -> None:
         with app.app_context():
             remember(page)
 
@@ -203,7 +205,8 @@ def test_a_movie_that_november_7_describes_in_part_is_known(
 def test_the_largest_page_can_be_remembered(app: Flask) -> None:
     """A thousand movies, as many as a page ever has, are remembered."""
     with app.app_context():
-        remember([{**MATRIX[0], "id": str(uuid4())} for _ in range(1000)])
+        movies: list[Any] = [{**MATRIX[0], "id": str(uuid4())} for _ in range(1000)]
+        remember(movies)
     ((count,),) = rows(app, "SELECT count(*) FROM movies")
     assert count == 1000
 

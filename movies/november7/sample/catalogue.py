@@ -50,7 +50,7 @@ class Catalogue:
     A movie is a dict with at least a `title`; whatever it holds is answered as it is.
     """
 
-    def __init__(self, movies: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, movies: Sequence[Any]) -> None:
         self.movies = list(movies)
 
     def answer(self, method: str, target: str) -> Answer:
@@ -74,7 +74,7 @@ class Catalogue:
         start, end = numbers["skip"], numbers["skip"] + numbers["limit"]
         return json_answer(200, {"total": len(matches), "items": matches[start:end]})
 
-    def _matches(self, query: str) -> list[dict[str, Any]]:
+    def _matches(self, query: str) -> list[Any]:
         wanted = query.casefold()
         return [movie for movie in self.movies if wanted in movie["title"].casefold()]
 
