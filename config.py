@@ -20,6 +20,9 @@ seconds = validate.Range(min=1, max=10 * 365 * 24 * 3600)
 class Config:
     """What every environment shares."""
 
+    API_VERSION = "1.0.0"
+    REVISION = env.str("REVISION", "")  # the commit that was built, for /health/live
+
     INSTANCE_DIR = Path(env.str("INSTANCE_DIR", "") or ROOT / "instance").absolute()
 
     DATABASE_URL = env.str("DATABASE_URL", "")

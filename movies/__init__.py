@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from config import CONFIGS, MOVIES_CONFIG
-from movies import cli, openapi, pages, provider, settings, web
+from movies import cli, health, openapi, pages, provider, settings, web
 from movies.auth import access, keys
 from movies.auth.routes import bp as auth_bp
 from movies.errors import register_error_handlers
@@ -38,6 +38,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     for blueprint in (auth_bp, users_bp, movies_bp):
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.bp)
+    health.init_app(app)
     register_error_handlers(app)
     provider.init_app(app)
     cli.init_app(app)

@@ -1,13 +1,12 @@
-"""The documentation pages, the probes and the metrics.
+"""The documentation pages.
 
 The pages' scripts and styles come with the dependency offapi, so no page needs a CDN.
 """
 
-import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from flask import (
     Blueprint,
@@ -18,20 +17,9 @@ from flask import (
     send_from_directory,
     url_for,
 )
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    generate_latest,
-    multiprocess,
-)
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response as BaseResponse
 
-from movies import provider
-from movies.errors import DATABASE_RETRY_AFTER, problem
-from movies.extensions import api, db
+from movies.extensions import api
 
 bp = Blueprint("pages", __name__, template_folder="templates")
 
@@ -92,45 +80,3 @@ def _offapi() -> str:
     if not locations:
         raise RuntimeError("offapi is not installed")
     return locations[0]
-
-
-@bp.get("/health/live")
-def live() -> Any:
-    """Whether this process answers."""
-    return {"status": "live"}
-
-
-@bp.get("/health/ready")
-def ready() -> Any:
-    """Whether this process can serve: 503 where the database, migrated, can't be had."""
-    client = current_app.extensions["november7"]
-    november7 = {
-        "name": provider.describe(current_app),
-        "state": "down" if client.breaker.is_open else "up",
-    }
-    try:
-        db.session.execute(text("SELECT version_num FROM alembic_version"))
-    except SQLAlchemyError:
-        return problem(
-            503,
-            "The database can't be had, or has not been migrated.",
-            {"Retry-After": str(DATABASE_RETRY_AFTER)},
-            database="down",
-            provider=november7,
-        )
-    return {"status": "ready", "database": "up", "provider": november7}
-
-
-@bp.get("/metrics")
-def metrics() -> Response:
-    """What is counted, of all workers together, for Prometheus."""
-    return Response(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
-
-
-def registry() -> CollectorRegistry:
-    """The metrics of all workers of this server, or of this process where it is the only one."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
-    of_all = CollectorRegistry()
-    multiprocess.MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
-    return of_all

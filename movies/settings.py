@@ -51,7 +51,6 @@ def complete(app: Flask) -> None:
     }
     config.update(
         API_TITLE="Movies API",
-        API_VERSION="1.0.0",
         OPENAPI_VERSION="3.1.0",
         JWT_COOKIE_CSRF_PROTECT=False,
         RATELIMIT_STORAGE_URI=config["REDIS_URL"] or "memory://",

@@ -1,11 +1,9 @@
-"""The documentation, its pages, the probes and the metrics."""
+"""The OpenAPI document and the documentation pages."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -13,7 +11,6 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from movies import create_app
 from movies.api import Access
 
-MakeApp = Callable[..., Flask]
 PAGES = ("/api/schema/swagger-ui/", "/api/schema/redoc/")
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -187,63 +184,3 @@ def test_there_are_no_other_assets(client: FlaskClient, name: str) -> None:
 def test_pages_and_probes_have_both_spellings(client: FlaskClient, path: str, slash: str) -> None:
     """Each answers with and without the trailing slash, and nobody has to be signed in."""
     assert client.get(path + slash).status_code == 200
-
-
-def test_a_live_process_says_so(make_app: MakeApp) -> None:
-    """Liveness asks nothing of the database."""
-    app = make_app(DATABASE_URL="postgresql://postgres@127.0.0.1:1/nothing")
-    answer = app.test_client().get("/health/live")
-    assert (answer.status_code, answer.get_json()) == (200, {"status": "live"})
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("", "the embedded sample catalogue"),
-        ("http://user:secret@november7.example/", "November 7 at november7.example"),
-    ],
-)
-def test_readiness_says_which_provider_is_used(make_app: MakeApp, url: str, name: str) -> None:
-    """The answer tells the sample from the service, and nothing secret of its address."""
-    answer = make_app(NOVEMBER7_URL=url).test_client().get("/health/ready")
-    assert answer.get_json() == {
-        "status": "ready",
-        "database": "up",
-        "provider": {"name": name, "state": "up"},
-    }
-
-
-def test_an_application_without_its_database_is_not_ready(make_app: MakeApp) -> None:
-    """503 is a problem that tells of the provider too, and of the database no more than that."""
-    app = make_app(DATABASE_URL="postgresql://postgres:secret@127.0.0.1:1/nothing")
-    answer = app.test_client().get("/health/ready")
-    assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
-    assert int(answer.headers["Retry-After"]) > 0
-    problem = answer.get_json()
-    assert (problem["database"], problem["provider"]["state"]) == ("down", "up")
-    assert "secret" not in answer.text
-
-
-def test_an_application_whose_database_is_not_migrated_is_not_ready(
-    make_app: MakeApp, tmp_path: Any
-) -> None:
-    """A database without tables can't serve anybody."""
-    app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
-    assert app.test_client().get("/health/ready").status_code == 503
-
-
-def test_a_provider_that_fails_leaves_it_ready(app: Flask, client: FlaskClient) -> None:
-    """An open breaker is told and doesn't make the process unready."""
-    breaker = app.extensions["november7"].breaker
-    for _ in range(100):
-        breaker.failed()
-    answer = client.get("/health/ready")
-    assert (answer.status_code, answer.get_json()["provider"]["state"]) == (200, "down")
-
-
-def test_metrics_are_for_prometheus(client: FlaskClient, auth: Accounts) -> None:
-    """What is counted is told in Prometheus' text format."""
-    client.get("/api/v1/movies/?query=matrix", headers=auth.headers())
-    answer = client.get("/metrics")
-    assert answer.mimetype == "text/plain"
-    assert 'november7_cache_total{result="miss"}' in answer.text

@@ -21,6 +21,11 @@ CACHE = Counter("november7_cache_total", "Cache look-ups, by result: hit, stale,
 STORE_ERRORS = Counter(
     "november7_cache_store_errors_total", "Failures of the cache's store, each taken as a miss"
 )
+CACHE_FAILING = Gauge(
+    "november7_cache_failing",
+    "1 while the last operation of a process on the cache's store failed, else 0",
+    multiprocess_mode="livemax",
+)
 JOINED = Counter("november7_flights_joined_total", "Callers who joined a fetch already under way")
 IN_USE = Gauge(
     "november7_bulkhead_in_use", "Provider fetches under way", multiprocess_mode="livesum"

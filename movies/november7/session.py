@@ -82,6 +82,7 @@ class _FailSoftStore:
     """
 
     pause = 0.0
+    is_failing = False  # whether the store's last operation failed
     _away_until = 0.0
 
     @property
@@ -106,10 +107,18 @@ class _FailSoftStore:
         """Count, log and swallow the store's errors."""
         try:
             yield
+            self._report(failing=False)
         except STORE_ERRORS as error:
             metrics.STORE_ERRORS.inc()
-            log.warning("the provider cache failed", extra={"reason": type(error).__name__})
+            reason = f"{type(error).__name__}: {error}"[:200]
+            log.warning("the provider cache failed", extra={"reason": reason})
+            self._report(failing=True)
             self._away_until = time.monotonic() + self.pause
+
+    def _report(self, *, failing: bool) -> None:
+        if failing != self.is_failing:
+            self.is_failing = failing
+            metrics.CACHE_FAILING.set(failing)
 
 
 class _RedisStore(_FailSoftStore, RedisCache):

@@ -1,0 +1,138 @@
+"""Liveness, readiness and metrics: for whoever runs the service, not for its clients."""
+
+import logging
+import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as WaitTimeout
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    generate_latest,
+    multiprocess,
+)
+from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from movies import provider
+from movies.errors import DATABASE_RETRY_AFTER, problem
+
+log = logging.getLogger(__name__)
+
+bp = Blueprint("health", __name__)
+
+CHECK_TIMEOUT = 2.0  # seconds that readiness waits for the database
+TOO_MANY_CONNECTIONS = "53300"  # SQLSTATE of a PostgreSQL that is up and has no connection free
+
+
+def init_app(app: Flask) -> None:
+    """Register the endpoints and prepare the check of the database."""
+    app.extensions["database_check"] = DatabaseCheck(app)
+    app.register_blueprint(bp)
+
+
+@bp.get("/health/live")
+def live() -> Any:
+    """Report that this process answers, and which release it runs."""
+    config = current_app.config
+    release = {"version": config["API_VERSION"], "revision": config["REVISION"]}
+    return {"status": "live", **{name: value for name, value in release.items() if value}}
+
+
+@bp.get("/health/ready")
+def ready() -> Any:
+    """Report whether this process can serve: 503 if the database is away or not migrated."""
+    client = current_app.extensions["november7"]
+    database = current_app.extensions["database_check"].state()
+    states = {
+        "database": database,
+        "provider": {
+            "name": provider.describe(current_app),
+            "state": "down" if client.breaker.is_open else "up",
+        },
+        "cache": {
+            "name": "redis" if current_app.config["REDIS_URL"] else "sqlite",
+            "state": "down" if client.cache.is_failing else "up",
+        },
+    }
+    if database == "up":
+        return {"status": "ready", **states}
+    detail = {
+        "down": "The database is unavailable.",
+        "not migrated": "The database has not been migrated. Run `make migrate`.",
+    }[database]
+    return problem(503, detail, {"Retry-After": str(DATABASE_RETRY_AFTER)}, **states)
+
+
+class DatabaseCheck:
+    """Checks whether the database answers, and whether it has been migrated.
+
+    It uses a connection outside the application's pool, so a busy pool does not look like a
+    database that is away. There is one check at a time, on a thread of its own, and callers wait
+    for it no longer than CHECK_TIMEOUT: a database that hangs cannot occupy the server's threads.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._check: Future[str] | None = None
+        self._started = 0.0
+
+    def state(self) -> str:
+        """Return `up`, `down` or `not migrated`."""
+        with self._lock:
+            if self._check is None or self._check.done():
+                pool = ThreadPoolExecutor(1, thread_name_prefix="readiness")
+                self._check, self._started = pool.submit(self._run), time.monotonic()
+                pool.shutdown(wait=False)  # the thread ends with its check
+            check, left = self._check, self._started + CHECK_TIMEOUT - time.monotonic()
+        try:
+            return check.result(timeout=max(0.0, left))
+        except WaitTimeout:
+            log.error("the database did not answer a readiness check in %s s", CHECK_TIMEOUT)
+            return "down"
+
+    def _run(self) -> str:
+        engine = self._engine()
+        try:
+            with engine.connect() as connection:
+                if not inspect(connection).has_table("alembic_version"):
+                    return "not migrated"
+                found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+                return "up" if found else "not migrated"
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            if getattr(cause, "sqlstate", None) == TOO_MANY_CONNECTIONS:
+                return "up"
+            log.error("the database failed a readiness check", extra={"reason": str(cause)})
+            return "down"
+
+    def _engine(self) -> Engine:
+        config = self._app.config
+        pool = ("pool_size", "max_overflow", "pool_timeout", "pool_pre_ping")
+        options = {
+            name: value
+            for name, value in config["SQLALCHEMY_ENGINE_OPTIONS"].items()
+            if name not in pool
+        }
+        return create_engine(config["SQLALCHEMY_DATABASE_URI"], **options, poolclass=NullPool)
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """Return the metrics of all workers of this server, in Prometheus's text format."""
+    return Response(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
+
+
+def registry() -> CollectorRegistry:
+    """The metrics of all workers of this server, or of this process if it is the only one."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    workers = CollectorRegistry()
+    multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]
+    return workers
