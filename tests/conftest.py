@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 os.environ["MOVIES_CONFIG"] = "testing"
 
@@ -20,25 +20,17 @@ from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
-from sqlalchemy import event, make_url, text
+from services import postgresql_database, redis_server
+from sqlalchemy import event, text
 
 from movies import create_app
 from movies.auth import passwords
 from movies.extensions import db
 from stand_in.server import StandIn
 
-POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/test")
-REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 PASSWORD = "lovelace-and-babbage"
 
 passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-
-
-def unavailable(service: str, error: Exception) -> NoReturn:
-    """Skip for want of a service; fail where every service has to be there."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{service} is not reachable: {error}")
-    pytest.skip(f"{service} is not reachable")
 
 
 @pytest.fixture(scope="session")
@@ -80,18 +72,10 @@ def sqlite_template(settings: dict[str, Any], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def postgresql(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a migrated PostgreSQL database of this test run's own."""
-    name = f"movies_test_{os.getpid()}"
-    try:
-        server = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        unavailable("PostgreSQL", error)
-    with server:
-        server.execute(f'CREATE DATABASE "{name}"')
-        url = make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+    """The URL of a migrated PostgreSQL database of this process's own."""
+    with postgresql_database("test") as url:
         migrated(settings, url, tmp_path_factory.mktemp("postgresql"))
         yield url
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -108,13 +92,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> str:
-    """The URL of a Redis that tests may use."""
-    try:
-        redis_py.Redis.from_url(REDIS, socket_connect_timeout=1).ping()
-    except redis_py.RedisError as error:
-        unavailable("Redis", error)
-    return REDIS
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis of this process's own."""
+    with redis_server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Migrations: up and down on both databases, with what is in them, to what the models say."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import PASSWORD, POSTGRESQL, Accounts, unavailable
+from conftest import PASSWORD, Accounts
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import make_url
+from services import postgresql_database
 from tables import described, execute
 
 from movies import create_app
@@ -31,15 +30,8 @@ THEN = "2026-03-01 12:00:00+00:00"
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
     """The URL of a PostgreSQL database that each test empties for itself."""
-    name = f"movies_migrations_{os.getpid()}"
-    try:
-        server = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        unavailable("PostgreSQL", error)
-    with server:
-        server.execute(f'CREATE DATABASE "{name}"')
-        yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with postgresql_database("migrations") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

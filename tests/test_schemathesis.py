@@ -48,6 +48,7 @@ CONFIG = {
         },
     ],
 }
+pytestmark = pytest.mark.xdist_group("schemathesis")  # one run is behind all of these tests
 AnyCase = Case[APIOperation[Any, Any, Any, Any]]
 ENDS_ITS_TOKEN = {"delete_me", "change_password"}
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
+from typing import Any
 
 import pytest
 import requests
@@ -30,7 +31,12 @@ def provider() -> Iterator[StandIn]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def stored_in(name: str) -> Any:
+    """A kind of store, whose tests share a server and so run in one process."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(f"workers-{name}"))
+
+
+@pytest.fixture(scope="module", params=[stored_in("sqlite"), stored_in("redis")])
 def app(
     request: pytest.FixtureRequest, provider: StandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
