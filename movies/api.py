@@ -1,8 +1,8 @@
-"""How endpoints are declared, and how their requests are read.
+"""How endpoints are declared and requests are parsed.
 
-`Blueprint.route` (and `get`, `post` …) takes who may use an endpoint and what can go wrong there.
-A request is checked in the order of the wrappers that it puts on: token, rate limits, media type
-and JSON, shape; then comes the view.
+`Blueprint.route` (and `get`, `post` …) declares who may use an endpoint and which exceptions it
+raises. A request is checked in the order of the wrappers that it adds: token, rate limits, media
+type and JSON, shape. Then the view runs.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import wraps
-from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -21,11 +20,10 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from movies.extensions import limiter
-from movies.schemas import NoParameters, ProblemSchema
+from movies.schemas import NoParameters
 
 MAX_PARAMETERS = 32  # of a query string
 
-Problems = Mapping[int, str]
 Limit = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -36,15 +34,27 @@ class Access(Enum):
     USER = "user"
 
 
+class InvalidJSON(BadRequest):
+    """The body is not JSON in UTF-8."""
+
+
+class UnreadableBody(BadRequest):
+    """The body ends early, or its length or chunks are not well-formed."""
+
+
 class Parser(FlaskParser):
-    """Reads queries and bodies, and takes nothing for what it isn't."""
+    """Parses query strings and JSON bodies strictly."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {"json": None, "query": None}
 
     def load_json(self, req: Request, schema: Schema) -> Any:
-        """The body, an object. Raises 413, 415, 400, or ValidationError."""
+        """The JSON object in the body.
+
+        Raises RequestEntityTooLarge, UnsupportedMediaType, UnreadableBody, InvalidJSON,
+        ValidationError.
+        """
         if req.mimetype != "application/json":
-            raise UnsupportedMediaType("Send application/json.")
+            raise UnsupportedMediaType
         data = _body(req)
         try:
             body = json.loads(
@@ -55,7 +65,7 @@ class Parser(FlaskParser):
         except ValidationError:
             raise
         except (ValueError, RecursionError):
-            raise BadRequest("The body is not JSON.") from None
+            raise InvalidJSON from None
         if not isinstance(body, dict):
             raise ValidationError("Must be a JSON object.")
         return body
@@ -82,7 +92,7 @@ class Parser(FlaskParser):
         error_status_code: int | None,
         error_headers: Mapping[str, str] | None,
     ) -> NoReturn:
-        """Raise the error with its messages keyed by member, not by where the member was."""
+        """Raise the error with its messages keyed by member, not by location and member."""
         (messages,) = error.normalized_messages().values()  # type: ignore[no-untyped-call]
         if isinstance(messages, dict):
             messages = {_printable(name): about for name, about in messages.items()}
@@ -90,13 +100,13 @@ class Parser(FlaskParser):
 
 
 def _body(req: Request) -> bytes:
-    """The whole body. Raises 413, or 400 where it breaks off or its chunks are no chunks."""
+    """The whole body. Raises RequestEntityTooLarge, UnreadableBody."""
     try:
         data = req.get_data()
         if req.content_length is None:
-            req.stream.read(1)  # raises where the body goes on past the limit
+            req.stream.read(1)  # raises if the body goes on past the limit
     except OSError:
-        raise BadRequest("The body can't be read.") from None
+        raise UnreadableBody from None
     return data
 
 
@@ -119,27 +129,6 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-RETRY_AFTER = {
-    "Retry-After": {
-        "description": "Seconds after which to try again",
-        "schema": {"type": "integer", "minimum": 0},
-    }
-}
-SIGN_IN_HINT = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-PROBLEM_HEADERS = {401: SIGN_IN_HINT, 429: RETRY_AFTER, 503: RETRY_AFTER, 504: RETRY_AFTER}
-ALWAYS: Problems = {
-    422: "A member or parameter is not valid, or is not one that this request has",
-    429: "Too many requests",
-    503: "The database is away",
-}
-WITH_TOKEN: Problems = {401: "Not signed in: no access token, or one that is no longer good"}
-WITH_BODY: Problems = {
-    400: "The body is not JSON",
-    413: "The body is larger than 1 MiB",
-    415: "The body is not application/json",
-}
-
-
 def caller_id() -> int:
     """The id of the user who is calling. Only for endpoints that require one."""
     user_id: int = g.caller.user_id
@@ -157,21 +146,32 @@ api_limit: Limit = limiter.shared_limit("1200 per minute", scope="api", key_func
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """A blueprint whose endpoints say who may use them and which problems they can have."""
+    """A blueprint whose endpoints declare who may use them and which exceptions they raise."""
 
     ARGUMENTS_PARSER = Parser()
 
     def arguments(self, schema: Any, *, location: str = "json", **kwargs: Any) -> Any:
-        """As flask-smorest's, with the schema's example, and one instance for all requests."""
+        """Like flask-smorest's, with the schema's example and one instance for all requests."""
         schema = schema() if isinstance(schema, type) else schema
+        parse = super().arguments
         if location != "json":
-            return super().arguments(schema, location=location, **kwargs)
-        read_body = super().arguments(schema, example=schema.example, **kwargs)
-        no_parameters = super().arguments(NoParameters(), location="query", as_kwargs=True)
-        return lambda view: read_body(no_parameters(view))  # the body is judged first
+            decorate = parse(schema, location=location, **kwargs)
+        else:
+            read_body = parse(schema, example=schema.example, **kwargs)
+            no_parameters = parse(NoParameters(), location="query", as_kwargs=True)
+
+            def decorate(view: Callable[..., Any]) -> Any:
+                return read_body(no_parameters(view))  # the body is checked first
+
+        def declare(view: Callable[..., Any]) -> Any:
+            endpoint = decorate(view)
+            endpoint.schema = schema  # every wrapper that uses functools.wraps keeps it
+            return endpoint
+
+        return declare
 
     def response(self, status_code: Any, schema: Any = None, **kwargs: Any) -> Any:
-        """As flask-smorest's, with the schema's example."""
+        """Like flask-smorest's, with the schema's example."""
         if schema is not None:
             kwargs.setdefault("example", schema.example)
         return super().response(status_code, schema, **kwargs)
@@ -181,69 +181,48 @@ class Blueprint(flask_smorest.Blueprint):
         rule: str,
         *,
         access: Access,
-        problems: Problems | None = None,
+        raises: Sequence[type[Exception]] = (),
         limits: Sequence[Limit] = (),
         **options: Any,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Declare an endpoint: who may use it, and what it has beyond what all have.
+        """Declare an endpoint.
 
-        `problems`: what can go wrong, by status. `limits`: rate limits of its own.
+        `access`: who may use it. `raises`: the exceptions that it raises beyond those that its
+        access, path and parameters imply; status, text and documentation of each come from the
+        table in `movies/errors.py`. `limits`: rate limits of its own.
         """
 
         def declare(view: Callable[..., Any]) -> Callable[..., Any]:
-            has_body = "requestBody" in _locations(view)
-            all_problems: dict[int, str] = {
-                **ALWAYS,
-                **(WITH_TOKEN if access is Access.USER else {}),
-                **(WITH_BODY if has_body else {}),
-                **(problems or {}),
-            }
-            endpoint = view
-            if not _locations(view):
+            endpoint: Any = view
+            if not hasattr(view, "schema"):
                 endpoint = self.arguments(NoParameters, location="query", as_kwargs=True)(endpoint)
-            for status, description in sorted(all_problems.items()):
-                endpoint = self._may_answer(status, description)(endpoint)
-            security: list[dict[str, list[str]]] = []
-            if access is Access.USER:
-                security = [{"bearer": []}]
-            endpoint = self.doc(operationId=view.__name__, security=security)(endpoint)
+            endpoint = self.doc(
+                operationId=view.__name__,
+                security=[{"bearer": []}] if access is Access.USER else [],
+                raises=tuple(raises),
+                invalid=_invalid_example(endpoint.schema),
+            )(endpoint)
             endpoint = _bounded(endpoint)
             for limit in (api_limit, *limits):
                 endpoint = limit(endpoint)
             if access is Access.USER:
                 endpoint = _signed_in(endpoint)
-            endpoint.access = access  # type: ignore[attr-defined]
+            endpoint.access = access
             super(Blueprint, self).route(rule, **options)(endpoint)
             return view
 
         return declare
 
-    def _may_answer(self, status: int, description: str) -> Any:
-        return self.alt_response(
-            status,
-            schema=ProblemSchema,
-            description=description,
-            content_type="application/problem+json",
-            headers=PROBLEM_HEADERS.get(status, {}),
-            example={
-                "type": "about:blank",
-                "title": HTTPStatus(status).phrase,
-                "status": status,
-                "detail": f"{description}.",
-                **({"errors": {"page": ["Not a valid integer."]}} if status == 422 else {}),
-            },
-        )
 
-
-def _locations(view: Callable[..., Any]) -> set[str]:
-    """Where a view's arguments come from: `query`, `requestBody`."""
-    parameters = getattr(view, "_apidoc", {}).get("arguments", {}).get("parameters", [])
-    names = {parameter["in"] for parameter in parameters}
-    return {"requestBody" if name == "json" else name for name in names}
+def _invalid_example(schema: Schema) -> dict[str, list[str]]:
+    """What `errors` says about a request that breaks the schema, for the documentation."""
+    name = next(iter(schema.load_fields), "unknown")
+    candidates: tuple[dict[str, Any], ...] = ({}, {name: ""}, {name: 7})
+    return next(errors for wrong in candidates if (errors := schema.validate(wrong)))
 
 
 def _bounded(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse a body that is declared too large, also where none is read."""
+    """Refuse a body whose declared length is too large, even if the endpoint reads none."""
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

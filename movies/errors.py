@@ -1,18 +1,28 @@
-"""The one place where an exception becomes a status and a body (RFC 9457).
+"""The one table from exceptions to problems: status, text, retry advice and documentation.
 
-What the database or the provider said never gets into a body.
+Responses, the OpenAPI document and the page of problems are all made from it. To add a kind, add a
+row and its test in `tests/test_errors.py`. What the database or the provider said is never in a
+response.
 """
 
 import logging
-from typing import Any, cast
 
-from flask import Flask, Response, current_app
+from flask import Flask, Response
+from flask_limiter.errors import RateLimitExceeded
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException
-from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
+from movies.api import InvalidJSON, UnreadableBody
 from movies.auth.passwords import TooManyAtOnce
 from movies.auth.service import BadCredentials, NotSignedIn
 from movies.database import is_outage
@@ -20,107 +30,229 @@ from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import TimedOut, Unavailable
 from movies.paging import NoSuchPage
+from movies.problems import Problem, problem_response
 from movies.users.service import AddressTaken, WrongPassword
 
 log = logging.getLogger(__name__)
 
-DATABASE_RETRY_AFTER = 5  # seconds
+CHALLENGE = 'Bearer realm="movies"'
+UNCHANGED = "Repeating the request unchanged does not help."
+LATER = "Repeat the request after the number of seconds in `Retry-After`."
 
-PROBLEMS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
-    NotSignedIn: (
-        401,
-        "Send a good token.",
-        {"WWW-Authenticate": 'Bearer realm="movies", error="invalid_token"'},
+PROBLEMS: dict[type[Exception], Problem] = {
+    InvalidJSON: Problem(
+        slug="invalid-json",
+        status=400,
+        detail="The body is not valid JSON.",
+        when="The body is not JSON (RFC 8259) in UTF-8.",
+        retry=UNCHANGED,
     ),
-    BadCredentials: (
-        401,
-        "There is no account with this address and password.",
-        {"WWW-Authenticate": 'Bearer realm="movies"'},
+    UnreadableBody: Problem(
+        slug="unreadable-body",
+        status=400,
+        detail="The body could not be read to its end.",
+        when="The body ends early, or its length or chunks are not well-formed.",
+        retry="Repeat the request on a new connection.",
     ),
-    WrongPassword: (403, "This is not the current password.", {}),
-    UnknownMovie: (404, "November 7's catalogue does not hold this movie.", {}),
-    UnknownRating: (404, "You have no such rating.", {}),
-    NoSuchPage: (404, "The list ends before this page.", {}),
-    AddressTaken: (409, "There is an account with this address.", {}),
-    AlreadyRated: (409, "You have rated this movie already.", {}),
-    TooManyAtOnce: (429, "Too many passwords are being checked at once.", {"Retry-After": "2"}),
+    BadRequest: Problem(
+        slug="bad-request",
+        status=400,
+        detail="The request is malformed.",
+        when="The request breaks HTTP in a way that no other problem describes.",
+        retry=UNCHANGED,
+    ),
+    NotSignedIn: Problem(
+        slug="invalid-token",
+        status=401,
+        detail="The access token is missing, expired or revoked.",
+        when="The token is missing, malformed, expired or revoked.",
+        retry="Get a new access token with the refresh token, or sign in again.",
+        challenge=f'{CHALLENGE}, error="invalid_token"',
+    ),
+    BadCredentials: Problem(
+        slug="invalid-credentials",
+        status=401,
+        detail="The email address or the password is wrong.",
+        when="No account has this email address and password.",
+        retry=UNCHANGED,
+        challenge=CHALLENGE,
+    ),
+    WrongPassword: Problem(
+        slug="wrong-password",
+        status=403,
+        detail="The current password is wrong.",
+        when="`current_password` is not the password of the account.",
+        retry=UNCHANGED,
+    ),
+    NotFound: Problem(
+        slug=None,
+        status=404,
+        detail="Nothing exists at this URL.",
+        when="No resource has this path.",
+        retry=UNCHANGED,
+    ),
+    UnknownMovie: Problem(
+        slug="unknown-movie",
+        status=404,
+        detail="No movie has this id.",
+        when="November 7's catalogue does not contain the movie.",
+        retry=UNCHANGED,
+    ),
+    UnknownRating: Problem(
+        slug="rating-not-found",
+        status=404,
+        detail="You have no such rating.",
+        when="The rating does not exist or belongs to another user.",
+        retry=UNCHANGED,
+    ),
+    NoSuchPage: Problem(
+        slug="page-past-the-end",
+        status=404,
+        detail="The list ends before this page.",
+        when="`page` is greater than the number of pages.",
+        retry="Start again at page 1, and follow `next` until it is null.",
+    ),
+    MethodNotAllowed: Problem(
+        slug=None,
+        status=405,
+        detail="This URL does not support the method.",
+        when="The resource does not support the method. `Allow` lists those that it supports.",
+        retry=UNCHANGED,
+    ),
+    AddressTaken: Problem(
+        slug="email-taken",
+        status=409,
+        detail="An account with this email address already exists.",
+        when="An account has this email address, in any letter case.",
+        retry="Sign in instead, or register another address.",
+    ),
+    AlreadyRated: Problem(
+        slug="already-rated",
+        status=409,
+        detail="You have already rated this movie.",
+        when="The user already has a rating of the movie.",
+        retry="Change the rating with `PUT /api/v1/movies/{id}/rating/`, which can be repeated.",
+    ),
+    RequestEntityTooLarge: Problem(
+        slug=None,
+        status=413,
+        detail="The body is larger than 1 MiB.",
+        when="The body is larger than 1 MiB.",
+        retry=UNCHANGED,
+    ),
+    UnsupportedMediaType: Problem(
+        slug=None,
+        status=415,
+        detail="The Content-Type of the body is not supported.",
+        when="The `Content-Type` of the body is not `application/json`.",
+        retry=UNCHANGED,
+    ),
+    ValidationError: Problem(
+        slug="invalid-request",
+        status=422,
+        detail="One or more members or parameters are not valid.",
+        when="A member or parameter is missing, unknown or not valid. `errors` says which and why.",
+        retry=UNCHANGED,
+        members={"errors": {"page": ["Not a valid integer."]}},
+    ),
+    RateLimitExceeded: Problem(
+        slug="rate-limited",
+        status=429,
+        detail="Too many requests.",
+        when="The caller sent more requests than a rate limit allows.",
+        retry=LATER,
+        retry_after=60,
+    ),
+    TooManyAtOnce: Problem(
+        slug="password-checks-busy",
+        status=429,
+        detail="Too many passwords are being checked at the moment.",
+        when="More sign-ins and registrations arrive at once than passwords can be checked.",
+        retry=LATER,
+        retry_after=2,
+    ),
+    InternalServerError: Problem(
+        slug=None,
+        status=500,
+        detail="An unexpected error occurred. It has been logged.",
+        when="The service has a defect. Please report the `X-Request-ID` of the response.",
+        retry="Repeat the request once if it is idempotent.",
+    ),
+    DBAPIError: (
+        database_unavailable := Problem(
+            slug="database-unavailable",
+            status=503,
+            detail="The database is unavailable.",
+            when="The database cannot be reached or is too busy.",
+            retry=LATER,
+            retry_after=5,
+        )
+    ),
+    PoolTimeout: database_unavailable,
+    Unavailable: Problem(
+        slug="provider-unavailable",
+        status=503,
+        detail="November 7 is unavailable.",
+        when="November 7 failed or is busy, and no cached response can be used instead.",
+        retry=LATER,
+        retry_after=5,
+    ),
+    TimedOut: Problem(
+        slug="provider-timeout",
+        status=504,
+        detail="November 7 did not respond in time.",
+        when="November 7 did not respond in time, and no cached response can be used instead.",
+        retry=LATER,
+        retry_after=5,
+    ),
 }
 
-DETAILS = {
-    404: "There is nothing at this address.",
-    405: "This address does not know this method.",
-    413: "The body is larger than 1 MiB.",
-    415: "Send the body as application/json.",
-    429: "Too many requests.",
-    500: "Something went wrong here. It has been recorded.",
-}
 
-
-def problem(
-    status: int, detail: str, headers: dict[str, str] | None = None, **members: Any
-) -> Response:
-    """A problem+json response."""
-    body = {
-        "type": "about:blank",
-        "title": HTTP_STATUS_CODES.get(status, "Error"),
-        "status": status,
-        "detail": detail,
-        **members,
-    }
-    response = cast(Response, current_app.json.response(body))
-    response.status_code = status
-    response.content_type = "application/problem+json"
-    response.headers.update(headers or {})
-    return response
+def problem_of(kind: type[BaseException]) -> Problem | None:
+    """The row of an exception class, or of its nearest base class that has one."""
+    return next((PROBLEMS[base] for base in kind.__mro__ if base in PROBLEMS), None)
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Have `app` answer every exception as a problem."""
+    """Have `app` report every exception as a problem."""
     for kind in PROBLEMS:
-        app.register_error_handler(kind, _ours)
+        app.register_error_handler(kind, _respond)
     app.register_error_handler(ValidationError, _invalid)
-    app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(DBAPIError, _database)
     app.register_error_handler(PoolTimeout, _database)
     app.register_error_handler(HTTPException, _http)
 
 
-def _ours(error: Exception) -> Response:
-    status, detail, headers = PROBLEMS[type(error)]
-    return problem(status, detail, headers)
+def _respond(error: Exception) -> Response:
+    problem = problem_of(type(error)) or PROBLEMS[InternalServerError]
+    if isinstance(error, HTTPException):
+        return problem_response(problem, _headers_of(error))
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        return problem_response(problem, {"Retry-After": str(max(1, seconds))})
+    return problem_response(problem)
 
 
 def _invalid(error: ValidationError) -> Response:
     errors = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return problem(422, "The request is not valid.", errors=errors)
-
-
-def _unavailable(error: Unavailable) -> Response:
-    headers = {"Retry-After": str(max(1, error.retry_after))}
-    if isinstance(error, TimedOut):
-        return problem(504, "November 7 did not answer in time.", headers)
-    return problem(503, "November 7 cannot be had at the moment.", headers)
+    return problem_response(PROBLEMS[ValidationError], errors=errors)
 
 
 def _database(error: Exception) -> Response:
-    """503 where the database is away; any other failure of it is a defect of ours."""
+    """503 if the database is unavailable; every other failure of a statement is a defect."""
     if is_outage(error):
-        log.error("the database is away", extra={"reason": type(error).__name__})
-        return problem(
-            503,
-            "The database cannot be had at the moment.",
-            {"Retry-After": str(DATABASE_RETRY_AFTER)},
-        )
-    log.error("an unexpected error of the database", exc_info=error)
-    return problem(500, DETAILS[500])
+        log.error("the database is unavailable", extra={"reason": type(error).__name__})
+        return problem_response(PROBLEMS[DBAPIError])
+    log.error("a statement failed unexpectedly", exc_info=error)
+    return problem_response(PROBLEMS[InternalServerError])
 
 
 def _http(error: HTTPException) -> Response:
-    """What Flask and its extensions raise, 500 for whatever nobody expected included."""
-    status = error.code or 500  # Flask has logged an exception that nobody expected
-    headers = {
-        name: value
-        for name, value in error.get_headers()
-        if name in ("Allow", "Retry-After", "WWW-Authenticate")
-    }
-    return problem(status, DETAILS.get(status, error.description or ""), headers)
+    """An exception of Flask or an extension that has no row: its status says everything."""
+    status, detail = error.code or 500, error.description or ""
+    problem = Problem(slug=None, status=status, detail=detail, when=detail, retry=UNCHANGED)
+    return problem_response(problem, _headers_of(error))
+
+
+def _headers_of(error: HTTPException) -> dict[str, str]:
+    """The headers that belong to the status, such as `Allow`."""
+    return {name: value for name, value in error.get_headers() if name != "Content-Type"}

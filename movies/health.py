@@ -17,10 +17,11 @@ from prometheus_client import (
     multiprocess,
 )
 from sqlalchemy import Engine, NullPool, create_engine, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from movies import provider
-from movies.errors import DATABASE_RETRY_AFTER, problem
+from movies.errors import PROBLEMS
+from movies.problems import problem_response
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def ready() -> Any:
         "down": "The database is unavailable.",
         "not migrated": "The database has not been migrated. Run `make migrate`.",
     }[database]
-    return problem(503, detail, {"Retry-After": str(DATABASE_RETRY_AFTER)}, **states)
+    return problem_response(PROBLEMS[DBAPIError], detail=detail, **states)
 
 
 class DatabaseCheck:

@@ -1,13 +1,92 @@
 """What the OpenAPI document says beyond the endpoints themselves.
 
-OpenAPI 3.1: its schemas are JSON Schema, so live answers are validated against them as they are.
+OpenAPI 3.1: its schemas are JSON Schema, so that tests can validate live responses with them.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
+from apispec import APISpec, BasePlugin
+from flask_limiter.errors import RateLimitExceeded
 from flask_smorest import Api
+from marshmallow import ValidationError
+from sqlalchemy.exc import DBAPIError
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
 
+from movies.api import InvalidJSON, UnreadableBody
+from movies.auth.service import NotSignedIn
+from movies.errors import problem_of
+from movies.problems import Problem
+from movies.schemas import ProblemSchema
 from movies.web import IdConverter
+
+ALWAYS = (ValidationError, RateLimitExceeded, DBAPIError)
+WITH_TOKEN = (NotSignedIn,)
+WITH_BODY = (InvalidJSON, UnreadableBody, RequestEntityTooLarge, UnsupportedMediaType)
+HEADERS = {
+    "Retry-After": {
+        "description": "Seconds after which to repeat the request",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "WWW-Authenticate": {
+        "description": "How to authenticate, and what is wrong with the token (RFC 6750)",
+        "schema": {"type": "string"},
+    },
+}
+
+
+class ProblemPlugin(BasePlugin):
+    """Describes the problems of every operation from the table of errors.
+
+    `Blueprint.route` leaves two members in an operation: `raises`, the exceptions that it declares,
+    and `invalid`, an example of `errors`.
+    """
+
+    def init_spec(self, spec: APISpec) -> None:
+        """Add the schema of a problem to the document."""
+        spec.components.schema("Problem", schema=ProblemSchema)
+
+    def operation_helper(
+        self, path: str | None = None, operations: dict[str, Any] | None = None, **_kwargs: Any
+    ) -> None:
+        """Replace `raises` and `invalid` by responses."""
+        for operation in (operations or {}).values():
+            kinds = [*operation.pop("raises", ()), *ALWAYS]
+            kinds += WITH_TOKEN if operation.get("security") else ()
+            kinds += WITH_BODY if "requestBody" in operation else ()
+            kinds += (NotFound,) if "{" in (path or "") else ()
+            invalid = operation.pop("invalid", {})
+            operation["responses"].update(_responses(kinds, invalid))
+
+
+def _responses(kinds: Iterable[type[Exception]], invalid: dict[str, Any]) -> dict[int, Any]:
+    found = [problem for kind in kinds if (problem := problem_of(kind))]
+    unique = {(problem.status, problem.slug or ""): problem for problem in found}
+    by_status: dict[int, list[Problem]] = {}
+    for (status, _), problem in sorted(unique.items(), key=lambda item: item[0]):
+        by_status.setdefault(status, []).append(problem)
+    return {status: _response(problems, invalid) for status, problems in by_status.items()}
+
+
+def _response(problems: list[Problem], invalid: dict[str, Any]) -> dict[str, Any]:
+    """The description of a status that stands for one or several problems."""
+    examples = {}
+    for problem in problems:
+        value = problem.example | ({"errors": invalid} if problem.members else {})
+        examples[problem.slug or "about:blank"] = {"summary": problem.detail, "value": value}
+    lines = [f"- `{problem.slug}`: {problem.when}" for problem in problems if problem.slug]
+    names = sorted({name for problem in problems for name in problem.headers})
+    return {
+        "description": "\n".join(lines) if len(problems) > 1 else problems[0].when,
+        "headers": {name: HEADERS[name] for name in names},
+        "content": {
+            "application/problem+json": {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": examples,
+            }
+        },
+    }
+
 
 DOCUMENT: dict[str, Any] = {
     "info": {
@@ -25,11 +104,12 @@ DOCUMENT: dict[str, Any] = {
         },
     },
     "servers": [{"url": "/"}],
+    "extra_plugins": [ProblemPlugin()],
 }
 
 
 def describe(api: Api) -> None:
-    """Say what the ids in paths look like, and nothing of errors that endpoints don't declare."""
+    """Describe ids in paths, and no errors that endpoints do not declare."""
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.register_converter(
         IdConverter,

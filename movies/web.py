@@ -113,9 +113,9 @@ def _add_headers(response: Response) -> Response:
 
 
 def _add_limit(response: Response) -> None:
-    """Say which limit was met and when it ends, in seconds."""
+    """Add which limit was exceeded and in how many seconds it ends."""
     limit = limiter.current_limit
-    if limit is None or "Retry-After" in response.headers:
+    if limit is None or not limit.breached:
         return
     seconds = str(max(1, math.ceil(limit.reset_at - time.time())))
     response.headers["Retry-After"] = seconds

@@ -81,7 +81,7 @@ def test_every_body_has_an_example(operations: dict[str, dict[str, Any]]) -> Non
         bodies += [answer for answer in operation["responses"].values() if "content" in answer]
         for body in bodies:
             for content in body["content"].values():
-                assert "example" in content, name
+                assert {"example", "examples"} & set(content), name
 
 
 def test_every_operation_says_how_it_succeeds_and_fails(
@@ -95,6 +95,21 @@ def test_every_operation_says_how_it_succeeds_and_fails(
         for status, answer in operation["responses"].items():
             if int(status) >= 400:
                 assert set(answer["content"]) == {"application/problem+json"}, (name, status)
+
+
+def test_every_422_example_names_members_of_its_operation(
+    document: dict[str, Any], operations: dict[str, dict[str, Any]]
+) -> None:
+    """Operations without members show an unknown parameter."""
+    for name, operation in operations.items():
+        schemas = document["components"]["schemas"]
+        members = {parameter["name"] for parameter in operation.get("parameters", [])}
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            members |= set(schemas[content["schema"]["$ref"].rpartition("/")[2]]["properties"])
+        examples = operation["responses"]["422"]["content"]["application/problem+json"]["examples"]
+        errors = examples["invalid-request"]["value"]["errors"]
+        assert set(errors) <= (members or {"unknown"}), name
+        assert errors, name
 
 
 def test_bearer_tokens_are_asked_for_where_a_user_is(

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from movies.api import Access, Blueprint
 from movies.auth import service
 from movies.auth.emails import address_key
+from movies.auth.passwords import TooManyAtOnce
 from movies.auth.schemas import (
     AccessTokenSchema,
     CredentialsSchema,
@@ -23,8 +24,6 @@ from movies.auth.schemas import (
 from movies.extensions import limiter
 
 bp = Blueprint("auth", __name__, url_prefix="/api/v1/auth", description="Signing in and out")
-
-BAD_TOKEN = {401: "The token is not good, or no longer"}
 
 
 def _account() -> str:
@@ -50,7 +49,7 @@ SIGN_IN_LIMITS = (
     "/token/",
     access=Access.ANYONE,
     limits=SIGN_IN_LIMITS,
-    problems={401: "No account with this address and password"},
+    raises=(service.BadCredentials, TooManyAtOnce),
 )
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenPairSchema)
@@ -62,7 +61,7 @@ def sign_in(credentials: dict[str, str]) -> Any:
     return service.sign_in(**credentials)
 
 
-@bp.post("/refresh/", access=Access.ANYONE, problems=BAD_TOKEN)
+@bp.post("/refresh/", access=Access.ANYONE, raises=(service.NotSignedIn,))
 @bp.arguments(RefreshTokenSchema)
 @bp.response(200, AccessTokenSchema)
 def refresh(tokens: dict[str, str]) -> Any:
@@ -73,7 +72,7 @@ def refresh(tokens: dict[str, str]) -> Any:
     return service.refresh(tokens["refresh"])
 
 
-@bp.post("/verify/", access=Access.ANYONE, problems=BAD_TOKEN)
+@bp.post("/verify/", access=Access.ANYONE, raises=(service.NotSignedIn,))
 @bp.arguments(TokenSchema)
 @bp.response(200, NothingSchema)
 def verify(tokens: dict[str, str]) -> Any:
@@ -85,7 +84,7 @@ def verify(tokens: dict[str, str]) -> Any:
     return {}
 
 
-@bp.post("/logout/", access=Access.ANYONE, problems=BAD_TOKEN)
+@bp.post("/logout/", access=Access.ANYONE, raises=(service.NotSignedIn,))
 @bp.arguments(RefreshTokenSchema)
 @bp.response(204)
 def sign_out(tokens: dict[str, str]) -> None:

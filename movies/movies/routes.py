@@ -9,6 +9,7 @@ from flask import url_for
 from movies.api import Access, Blueprint, caller_id
 from movies.movies import service
 from movies.movies.models import RatingType
+from movies.movies.registry import UnknownMovie
 from movies.movies.schemas import (
     MoviePageSchema,
     MovieSchema,
@@ -21,18 +22,13 @@ from movies.movies.schemas import (
     SearchParameters,
 )
 from movies.november7.client import Page
-from movies.paging import offset_of, page_of, rows_of
+from movies.november7.errors import TimedOut, Unavailable
+from movies.paging import NoSuchPage, offset_of, page_of, rows_of
 from movies.schemas import PageParameters
 
 bp = Blueprint("movies", __name__, url_prefix="/api/v1/movies", description="Movies and ratings")
 
-PAST_THE_END = {404: "The list ends before this page"}
-PROVIDER_FAILS = {
-    503: "November 7 could not be had, or the database is away",
-    504: "November 7 did not answer in time",
-}
-UNKNOWN_MOVIE = {404: "November 7's catalogue does not hold this movie"}
-NOT_YOURS = {404: "You have no such rating"}
+LOOKUP_FAILURES = (UnknownMovie, Unavailable, TimedOut)
 
 AGE_HEADERS = {
     "Cache-Status": {
@@ -48,7 +44,7 @@ AGE_HEADERS = {
 LOCATION = {"Location": {"description": "The rating", "schema": {"type": "string"}}}
 
 
-@bp.get("/", access=Access.USER, problems={**PAST_THE_END, **PROVIDER_FAILS})
+@bp.get("/", access=Access.USER, raises=(NoSuchPage, Unavailable, TimedOut))
 @bp.arguments(SearchParameters, location="query")
 @bp.response(200, MoviePageSchema, headers=AGE_HEADERS)
 def search_movies(wanted: dict[str, Any]) -> Any:
@@ -80,7 +76,7 @@ def _cache_status(page: Page) -> str:
     return f"november7; {how}; ttl={page.ttl}"
 
 
-@bp.get("/top/", access=Access.USER, problems=PAST_THE_END)
+@bp.get("/top/", access=Access.USER, raises=(NoSuchPage,))
 @bp.arguments(PageParameters, location="query")
 @bp.response(200, MoviePageSchema)
 def top_movies(wanted: dict[str, Any]) -> Any:
@@ -94,7 +90,7 @@ def top_movies(wanted: dict[str, Any]) -> Any:
     return page_of([service.as_movie(row) for row in rows], count, page, size)
 
 
-@bp.get("/<uuid:movie_id>/", access=Access.USER, problems={**UNKNOWN_MOVIE, **PROVIDER_FAILS})
+@bp.get("/<uuid:movie_id>/", access=Access.USER, raises=LOOKUP_FAILURES)
 @bp.response(200, MovieSchema)
 def read_movie(movie_id: uuid.UUID) -> Any:
     """Read one movie
@@ -108,7 +104,7 @@ def read_movie(movie_id: uuid.UUID) -> Any:
 @bp.put(
     "/<uuid:movie_id>/rating/",
     access=Access.USER,
-    problems={**UNKNOWN_MOVIE, **PROVIDER_FAILS},
+    raises=LOOKUP_FAILURES,
 )
 @bp.arguments(RatingUpdateSchema)
 @bp.response(200, RatingSchema, description="The vote, which was there")
@@ -128,7 +124,7 @@ def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
     return (vote, HTTPStatus.CREATED, _location(vote)) if is_new else vote
 
 
-@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER, problems={404: "This is no movie's id"})
+@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER)
 @bp.response(204)
 def clear_vote(movie_id: uuid.UUID) -> None:
     """Take back the vote on a movie
@@ -141,7 +137,7 @@ def clear_vote(movie_id: uuid.UUID) -> None:
 @bp.post(
     "/ratings/",
     access=Access.USER,
-    problems={**UNKNOWN_MOVIE, **PROVIDER_FAILS, 409: "You have rated this movie already"},
+    raises=(*LOOKUP_FAILURES, service.AlreadyRated),
 )
 @bp.arguments(NewRatingSchema)
 @bp.response(201, RatingSchema, headers=LOCATION)
@@ -155,7 +151,7 @@ def create_rating(rating: dict[str, Any]) -> Any:
     return created, _location(created)
 
 
-@bp.get("/ratings/", access=Access.USER, problems=PAST_THE_END)
+@bp.get("/ratings/", access=Access.USER, raises=(NoSuchPage,))
 @bp.arguments(RatingsParameters, location="query")
 @bp.response(200, RatingPageSchema)
 def list_ratings(wanted: dict[str, Any]) -> Any:
@@ -168,7 +164,7 @@ def list_ratings(wanted: dict[str, Any]) -> Any:
     return page_of([service.as_rating(row) for row in rows], count, page, size)
 
 
-@bp.get("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.get("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
 @bp.response(200, RatingSchema)
 def read_rating(rating_id: int) -> Any:
     """Read one rating
@@ -178,7 +174,7 @@ def read_rating(rating_id: int) -> Any:
     return service.read_rating(caller_id(), rating_id)
 
 
-@bp.put("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.put("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
 @bp.arguments(RatingUpdateSchema)
 @bp.response(200, RatingSchema)
 def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
@@ -189,7 +185,7 @@ def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
     return service.change_rating(caller_id(), rating_id, RatingType(rating["rating_type"]))
 
 
-@bp.patch("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.patch("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
 @bp.arguments(RatingPatchSchema)
 @bp.response(200, RatingSchema)
 def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
@@ -201,7 +197,7 @@ def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
     return service.change_rating(caller_id(), rating_id, wanted)
 
 
-@bp.delete("/ratings/<id:rating_id>", access=Access.USER, problems=NOT_YOURS)
+@bp.delete("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
 @bp.response(204)
 def delete_rating(rating_id: int) -> None:
     """Delete a rating

@@ -5,6 +5,7 @@ from typing import Any
 from flask_limiter.util import get_remote_address
 
 from movies.api import Access, Blueprint, caller_id, rate_limit_key
+from movies.auth.passwords import TooManyAtOnce
 from movies.extensions import limiter
 from movies.users import service
 from movies.users.schemas import (
@@ -21,7 +22,7 @@ bp = Blueprint("users", __name__, url_prefix="/api/v1/users", description="Accou
     "/register/",
     access=Access.ANYONE,
     limits=[limiter.limit("60 per minute", key_func=get_remote_address)],
-    problems={409: "There is an account with this address"},
+    raises=(service.AddressTaken, TooManyAtOnce),
 )
 @bp.arguments(RegistrationSchema)
 @bp.response(201, UserSchema)
@@ -68,7 +69,7 @@ def delete_me() -> None:
     "/me/password/",
     access=Access.USER,
     limits=[limiter.limit("10 per minute", key_func=rate_limit_key)],
-    problems={403: "This is not the current password"},
+    raises=(service.WrongPassword, TooManyAtOnce),
 )
 @bp.arguments(PasswordChangeSchema)
 @bp.response(204)

@@ -1,0 +1,103 @@
+"""What a problem is (RFC 9457), and the response that reports one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from flask import Response, current_app
+
+from movies.urls import absolute_url
+
+PROBLEMS_PATH = "/api/schema/problems/"
+EXAMPLE_URL = "https://movies.example.com"
+
+# The names of RFC 9110 and RFC 6585. Those of `http.HTTPStatus` differ between Python versions.
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    408: "Request Timeout",
+    409: "Conflict",
+    411: "Length Required",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Range Not Satisfiable",
+    417: "Expectation Failed",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One kind of problem: what clients receive, and how the documentation describes it.
+
+    slug: its name in the documentation; None if its status says everything (`about:blank`).
+    detail: the text that a client receives.
+    when: one sentence of the documentation that says when it happens.
+    retry: one or two sentences that say whether and when to repeat the request.
+    retry_after: the default value of `Retry-After` in seconds; None if there is no such header.
+    challenge: the value of `WWW-Authenticate`; None if there is no such header.
+    members: an example of the members that only this kind has.
+    """
+
+    slug: str | None
+    status: int
+    detail: str
+    when: str
+    retry: str
+    retry_after: int | None = None
+    challenge: str | None = None
+    members: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The name of the status."""
+        return TITLES.get(self.status, "Error")
+
+    @property
+    def path(self) -> str | None:
+        """The path of its entry in the documentation."""
+        return f"{PROBLEMS_PATH}#{self.slug}" if self.slug else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that every response of this kind has."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if self.challenge is not None:
+            headers["WWW-Authenticate"] = self.challenge
+        return headers
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The body of a response, for the documentation."""
+        return self.body(EXAMPLE_URL + self.path if self.path else "about:blank", **self.members)
+
+    def body(self, type_: str, **members: Any) -> dict[str, Any]:
+        """The members of a response whose `type` is the URL `type_`."""
+        standard = {"type": type_, "title": self.title, "status": self.status}
+        return {**standard, "detail": self.detail, **members}
+
+
+def problem_response(
+    problem: Problem, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
+    """The response that reports a problem, with headers and members of this occurrence."""
+    type_ = absolute_url(problem.path) if problem.path else "about:blank"
+    response = cast(Response, current_app.json.response(problem.body(type_, **members)))
+    response.status_code = problem.status
+    response.content_type = "application/problem+json"
+    response.headers.update({**problem.headers, **(headers or {})})
+    return response
