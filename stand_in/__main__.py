@@ -36,7 +36,7 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8007, show_default=True, help="0: a free one."
 )
-@_share("--refuse", "BadStatus with one of --codes, though nothing is wrong with the request.")
+@_share("--refuse", "Refused with one of --codes, though nothing is wrong with the request.")
 @click.option(
     "--codes",
     default="400,401,402,403,404,405,429",

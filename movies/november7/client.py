@@ -236,12 +236,12 @@ class Client:
         try:
             response = self._session.send(request, timeout=deadline.left(), force_refresh=True)
         except InvalidRequest:
-            log.exception("our request was called wrong, which is a defect")
+            log.exception("November 7 called our request invalid: this is a defect")
             raise
         except Unavailable as error:
             log.warning(
                 "a fetch from November 7 failed",
-                extra={"outcome": type(error).__name__, "reason": str(error)},
+                extra={"outcome": error.outcome, "reason": str(error)},
             )
             if had_time:
                 self.breaker.failed()

@@ -1,20 +1,27 @@
-"""Why November 7 could not be had.
+"""Why November 7 gave no usable answer. Each kind says how it is retried and how it is counted.
 
-Unavailable          no true answer, for whatever reason
-├── TimedOut         no answer within the deadline
-├── Busy             refused by our own bulkhead, nothing was asked
-├── BadStatus          a status other than 200 or 422, or no connection
-├── BadResponse      a 200 that breaks the provider's contract
-└── InvalidRequest         422: the provider calls our request wrong, a defect of ours
+Unavailable            no usable answer, for any reason
+├── TimedOut           no answer within the deadline
+├── Busy               our own limit on concurrent requests was reached; nothing was sent
+├── ConnectionFailed   no connection, or one that broke off
+├── BadStatus          a status other than 200 or 422
+├── BadResponse        a 200 whose body breaks the provider's contract
+└── InvalidRequest     422: our request is wrong, which is a defect of ours
 """
+
+from typing import ClassVar
 
 
 class Unavailable(Exception):
-    """No true answer could be had.
+    """November 7 gave no usable answer.
 
-    `retry_after`: whole seconds after which asking again makes sense.
+    `retry_after`: whole seconds after which another attempt makes sense. `max_tries`: how many
+    requests of one fetch may end like this before the fetch fails; 1 means it is not retried.
+    `outcome`: the label under which such a request is counted and logged.
     """
 
+    outcome: ClassVar[str] = "unavailable"
+    max_tries: ClassVar[int] = 1
     retry_after: int = 5
 
     def __init__(self, reason: str, *, retry_after: int | None = None) -> None:
@@ -22,22 +29,41 @@ class Unavailable(Exception):
         if retry_after is not None:
             self.retry_after = retry_after
 
+    @classmethod
+    def kind(cls, outcome: str) -> type["Unavailable"]:
+        """The kind with this `outcome`; Unavailable itself if this release has no such kind."""
+        return next((kind for kind in cls.__subclasses__() if kind.outcome == outcome), cls)
+
 
 class TimedOut(Unavailable):
     """November 7 did not answer in time."""
 
+    outcome = "timed_out"
+    max_tries = 8
+
 
 class Busy(Unavailable):
-    """More is asked at once than can be answered within the deadline."""
+    """More requests are waiting than can be answered within the deadline."""
 
+    outcome = "busy"
     retry_after = 2
 
 
-class BadStatus(Unavailable):
-    """November 7 answered with a status that is no answer, or could not be connected to.
+class ConnectionFailed(Unavailable):
+    """No connection to November 7 could be made, or it broke off during the answer."""
 
-    `pause`: the seconds its `Retry-After` asked for, where it sent one.
+    outcome = "connection_failed"
+    max_tries = 8
+
+
+class BadStatus(Unavailable):
+    """November 7 answered with a status other than 200 or 422.
+
+    `pause`: the seconds that its `Retry-After` asks for, if it sent one.
     """
+
+    outcome = "bad_status"
+    max_tries = 8  # at 30 % refusals 0.3^8 of fetches fail: 1 in 15,000; at 60 % 1 in 60
 
     def __init__(
         self, reason: str, *, pause: float | None = None, retry_after: int | None = None
@@ -47,14 +73,13 @@ class BadStatus(Unavailable):
 
 
 class BadResponse(Unavailable):
-    """A 200 whose body is not what the provider's contract says."""
+    """A 200 whose body breaks the provider's contract."""
+
+    outcome = "bad_response"
+    max_tries = 3
 
 
 class InvalidRequest(Unavailable):
-    """422, the one status that is about the request: trying again would not help."""
+    """422, the only status that is about the request: a retry would not help."""
 
-
-BY_NAME = {
-    kind.__name__: kind
-    for kind in (Unavailable, TimedOut, Busy, BadStatus, BadResponse, InvalidRequest)
-}
+    outcome = "invalid_request"

@@ -1,15 +1,16 @@
-"""What is counted about the provider, for Prometheus. Correct across gunicorn's workers."""
+"""Prometheus metrics of the provider, correct across gunicorn's workers."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter(
     "november7_requests_total",
-    "Requests sent to November 7, by outcome: ok, refused, timed_out, bad_response, rejected",
+    "Requests sent to November 7, by outcome: ok, bad_status, bad_response, connection_failed,"
+    " timed_out, invalid_request",
     ["outcome"],
 )
 REQUEST_SECONDS = Histogram(
     "november7_request_seconds",
-    "Seconds that one request to November 7 took, whatever came of it",
+    "Seconds that one request to November 7 took, successful or not",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 TRIES = Histogram(

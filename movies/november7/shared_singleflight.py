@@ -19,7 +19,7 @@ from redis import Redis, RedisError
 from redis.lock import Lock
 
 from movies.november7.deadline import Deadline
-from movies.november7.errors import BY_NAME, TimedOut, Unavailable
+from movies.november7.errors import TimedOut, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class SharedSingleFlight:
                 return
             if outcome is not None:
                 failure = orjson.loads(outcome)
-                kind = BY_NAME[failure["kind"]]
+                kind = Unavailable.kind(failure["kind"])
                 raise kind(failure["reason"], retry_after=failure["retry_after"])
             if holder != leader:
                 return
@@ -99,7 +99,7 @@ class SharedSingleFlight:
             yield
         except Unavailable as error:
             failure = {
-                "kind": type(error).__name__,
+                "kind": error.outcome,
                 "reason": str(error),
                 "retry_after": error.retry_after,
             }

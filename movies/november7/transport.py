@@ -1,20 +1,20 @@
-"""What happens on the wire: deadline, tries, and the check that an answer is true.
+"""Sends requests to the provider: deadline, retries, and the check of each answer.
 
-November 7 refuses about one valid request in ten at random, with statuses that lie. So every
-status but 200 and 422 is tried again, and so is a 200 that breaks the contract, a time-out and a
-lost connection, with jittered and capped backoff, until the deadline. What leaves here is a true
-answer or an exception; the cache above never sees anything else.
+November 7 refuses about one valid request in ten at random, with statuses that mean nothing. So
+every status but 200 and 422 is retried, and so are time-outs, lost connections and, less often,
+bodies that break the contract. `send` returns a checked answer or raises an `Unavailable`; the
+cache above sees nothing else.
 """
 
-import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from requests import PreparedRequest, RequestException, Response, Timeout
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from urllib3.util import Retry
@@ -27,14 +27,17 @@ from movies.november7.deadline import (
     Deadline,
     reading_until,
 )
-from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
+from movies.november7.errors import (
+    BadResponse,
+    BadStatus,
+    ConnectionFailed,
+    InvalidRequest,
+    TimedOut,
+    Unavailable,
+)
+from movies.november7.retries import MIN_TRY_TIME, Retries
 
-log = logging.getLogger(__name__)
-
-MAX_TRIES = 8  # at 30 % refusals 0.3^8 fail: 1 in 15,000; at 60 % 1 in 60
-BACKOFF = wait_random_exponential(multiplier=0.1, max=2)  # seconds: up to 0.1, 0.2, 0.4 … 2
-PATIENCE = 0.75  # the share of what is left that one silent try may take: the rest tries again
-LEAST_TIME = 0.05  # seconds below which a further try is not begun
+TRY_SHARE = 0.75  # of the time that is left, for one request; the rest is for another
 MAX_BODY = 16 * 1024 * 1024  # bytes; a page of 1,000 movies has about one million
 MAX_REDIRECTS = 3
 
@@ -53,12 +56,14 @@ class BoundedHTTPAdapter(HTTPAdapter):
 class Transport(BaseAdapter):
     """The adapter that every request to the provider goes through.
 
-    `wire` carries a single request: a BoundedHTTPAdapter, or the embedded catalogue.
+    `wire` sends a single request: a BoundedHTTPAdapter, or the embedded catalogue. `sleep` waits
+    between requests.
     """
 
-    def __init__(self, wire: BaseAdapter) -> None:
+    def __init__(self, wire: BaseAdapter, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__()
         self._wire = wire
+        self._sleep = sleep
 
     def send(
         self,
@@ -69,45 +74,38 @@ class Transport(BaseAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        """The provider's checked answer to `request`, in at most `timeout` seconds in all.
+        """The provider's checked answer to `request`.
 
-        Raises an `Unavailable` where there was none.
+        `timeout`: seconds for all requests and pauses together. Raises an `Unavailable`.
         """
         deadline = Deadline.after(timeout)
-        tries = Retrying(
-            retry=retry_if_exception_type((BadStatus, TimedOut, BadResponse)),
-            wait=_pause,
-            stop=lambda state: _is_over(state, deadline),
-            before_sleep=_log_absorbed,
-            reraise=True,
-        )
+        retries = Retries(deadline, self._sleep)
         try:
-            response: Response = tries(self._try, request, deadline, verify)
-            return response
+            return retries.run(partial(self._try, request, deadline, verify))
         finally:
-            metrics.TRIES.observe(tries.statistics["attempt_number"])
+            metrics.TRIES.observe(retries.tries)
 
     def _try(self, request: PreparedRequest, deadline: Deadline, verify: bool | str) -> Response:
-        """One request, counted by its outcome."""
-        begun = time.monotonic()
+        """Send one request and count it by its outcome."""
+        started = time.monotonic()
         outcome = "ok"
         try:
-            return self._ask(request, Deadline.after(deadline.left() * PATIENCE), verify)
+            return self._request(request, Deadline.after(deadline.left() * TRY_SHARE), verify)
         except Unavailable as error:
-            outcome = _OUTCOMES[type(error)]
+            outcome = error.outcome
             raise
         finally:
             metrics.REQUESTS.labels(outcome).inc()
-            metrics.REQUEST_SECONDS.observe(time.monotonic() - begun)
+            metrics.REQUEST_SECONDS.observe(time.monotonic() - started)
 
-    def _ask(self, request: PreparedRequest, until: Deadline, verify: bool | str) -> Response:
+    def _request(self, request: PreparedRequest, until: Deadline, verify: bool | str) -> Response:
         """Send, follow redirects within the provider's own host, read and check."""
         hop = request
         try:
             with reading_until(until):
                 for _ in range(MAX_REDIRECTS + 1):
                     response = self._wire.send(
-                        hop, stream=True, timeout=until.left() or LEAST_TIME, verify=verify
+                        hop, stream=True, timeout=until.left() or MIN_TRY_TIME, verify=verify
                     )
                     try:
                         if not response.is_redirect:
@@ -117,26 +115,18 @@ class Transport(BaseAdapter):
                         response.close()
         except (Timeout, Urllib3TimeoutError, TimeoutError) as error:
             raise TimedOut("November 7 did not answer in time") from error
-        except (RequestException, HTTPError, OSError, ValueError) as error:  # an odd Location, too
-            raise BadStatus(f"no answer was had: {type(error).__name__}") from error
-        raise BadStatus("November 7 redirects without end")
+        except (RequestException, HTTPError, OSError) as error:
+            raise ConnectionFailed(f"the connection failed: {type(error).__name__}") from error
+        raise BadStatus("November 7 redirected too often")
 
     def close(self) -> None:
         self._wire.close()
 
 
-_OUTCOMES: dict[type[Unavailable], str] = {
-    TimedOut: "timed_out",
-    BadStatus: "refused",
-    BadResponse: "bad_response",
-    InvalidRequest: "rejected",
-}
-
-
 def _answer(request: PreparedRequest, response: Response) -> Response:
-    """The response with its body read, checked and made canonical."""
+    """The response with its body read, checked and in canonical form."""
     if response.status_code == 422:
-        raise InvalidRequest("November 7 calls our request wrong")
+        raise InvalidRequest("November 7 called our request invalid")
     if response.status_code != 200:
         pause = _seconds(response.headers.get("Retry-After"))
         raise BadStatus(f"November 7 answered {response.status_code}", pause=pause)
@@ -156,52 +146,26 @@ def _answer(request: PreparedRequest, response: Response) -> Response:
 
 
 def _redirected(request: PreparedRequest, response: Response) -> PreparedRequest:
-    """The request that a redirect asks for: of the same origin, or of the same host by HTTPS."""
-    target = urljoin(request.url or "", response.headers["Location"])
-    here, there = urlsplit(request.url or ""), urlsplit(target)
-    is_upgrade = (here.scheme, there.scheme) == ("http", "https")
-    if here.hostname != there.hostname or not (
-        is_upgrade or (here.scheme, here.port) == (there.scheme, there.port)
-    ):
-        raise BadStatus("November 7 redirects to another host")
+    """The request to the target of a redirect: same origin, or same host over HTTPS."""
+    try:
+        target = urljoin(request.url or "", response.headers["Location"])
+        here, there = urlsplit(request.url or ""), urlsplit(target)
+        is_upgrade = (here.scheme, there.scheme) == ("http", "https")
+        is_same_origin = (here.scheme, here.port) == (there.scheme, there.port)
+    except ValueError as error:
+        raise BadStatus("November 7 redirected to no valid URL") from error
+    if here.hostname != there.hostname or not (is_upgrade or is_same_origin):
+        raise BadStatus("November 7 redirected to another host")
     following = request.copy()
     following.url = target
     return following
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """`Retry-After` in seconds, from either of its two forms; None if it is neither."""
+    """`Retry-After` in seconds, from a number or a date; None if it is neither."""
     if retry_after is None:
         return None
     try:
         return Retry().parse_retry_after(retry_after)
     except (HTTPError, ValueError, OverflowError):
         return None
-
-
-def _pause(state: RetryCallState) -> float:
-    """Seconds before the next try: what the provider asked for if it fits in, else backoff."""
-    error = state.outcome.exception() if state.outcome else None
-    deadline: Deadline = state.args[1]
-    asked = error.pause if isinstance(error, BadStatus) else None
-    backoff = min(BACKOFF(state), deadline.left() / 2)
-    if asked is not None and asked < deadline.left() - LEAST_TIME:
-        return max(asked, backoff)
-    return backoff
-
-
-def _is_over(state: RetryCallState, deadline: Deadline) -> bool:
-    return state.attempt_number >= MAX_TRIES or state.upcoming_sleep > deadline.left() - LEAST_TIME
-
-
-def _log_absorbed(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning(
-        "a failure of November 7 was absorbed",
-        extra={
-            "outcome": _OUTCOMES[type(error)] if isinstance(error, Unavailable) else None,
-            "reason": str(error),
-            "try": state.attempt_number,
-            "pause": round(state.upcoming_sleep, 3),
-        },
-    )

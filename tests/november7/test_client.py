@@ -197,7 +197,7 @@ def test_a_rejected_request_is_logged_as_our_defect(
         with pytest.raises(InvalidRequest):
             search(client)
     lines = [(record.levelname, record.message) for record in caplog.records]
-    assert lines == [("ERROR", "our request was called wrong, which is a defect")] * 4
+    assert lines == [("ERROR", "November 7 called our request invalid: this is a defect")] * 4
     assert len(stand_in.requests) == 4
     assert not client.breaker.is_open
 

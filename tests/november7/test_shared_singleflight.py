@@ -14,7 +14,7 @@ from redis import Redis
 from movies.november7 import shared_singleflight as module
 from movies.november7.client import Client
 from movies.november7.deadline import Deadline
-from movies.november7.errors import BY_NAME, BadStatus, TimedOut, Unavailable
+from movies.november7.errors import BadStatus, TimedOut, Unavailable
 from movies.november7.shared_singleflight import SharedSingleFlight
 from stand_in.server import Faults, StandIn
 
@@ -74,7 +74,7 @@ def test_the_second_process_waits_for_the_first(redis: Redis) -> None:
     assert fetch.calls == 1
 
 
-@pytest.mark.parametrize("kind", BY_NAME.values(), ids=BY_NAME)
+@pytest.mark.parametrize("kind", [Unavailable, *Unavailable.__subclasses__()])
 def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
     """Whoever followed a flight that fails gets the failure, of its kind, and asks no more."""
     fetch = Fetch(kind("no", retry_after=7))

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from requests import Request, Response
 
-from movies.november7.errors import BadResponse, BadStatus, TimedOut, Unavailable
+from movies.november7.errors import BadResponse, BadStatus, ConnectionFailed, TimedOut, Unavailable
 from movies.november7.transport import BoundedHTTPAdapter, Transport
 from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
 from stand_in.server import Faults, StandIn
@@ -50,9 +50,9 @@ def send(transport: Transport, url: str, timeout: float = DEADLINE) -> Response:
     [
         ("refuse", BadStatus),
         ("error", BadStatus),
-        ("reset", BadStatus),
+        ("reset", ConnectionFailed),
         ("redirect", BadStatus),
-        ("truncated", BadStatus),
+        ("truncated", ConnectionFailed),
         ("malformed", BadResponse),
         ("html", BadResponse),
         ("short", BadResponse),
@@ -93,7 +93,7 @@ def test_a_misbehaviour_that_passes_is_absorbed(
 def test_a_refused_connection_is_refused(transport: Transport, stand_in: StandIn) -> None:
     """Where nothing listens that is told by the deadline."""
     stand_in.stop()
-    with pytest.raises(BadStatus):
+    with pytest.raises(ConnectionFailed):
         send(transport, stand_in.url)
 
 
