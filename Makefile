@@ -41,7 +41,7 @@ bench: .venv/dev ## Measure; ratios of one run
 lock: .venv/dev ## Compile requirements*.in to pinned requirements*.txt
 	$(BIN)/uv pip compile $(LOCK) requirements.in -o requirements.txt
 	$(BIN)/uv pip compile $(LOCK) requirements-dev.in -o requirements-dev.txt
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links
 
 clean: ## Remove the environment and what tools left behind; instance/ stays

@@ -1,79 +1,210 @@
-"""Settings, read from the environment and, where there is one, from `.env` beside this file.
+"""Settings, read from the environment and from `.env` beside this file.
 
-`MOVIES_CONFIG` picks the class: `development`, `testing` or `production`. README.md has the table
-of what each setting means.
+`MOVIES_CONFIG` selects the class: `development`, `testing` or `production`. Every setting can also
+be the content of a file: `DATABASE_URL_FILE=/run/secrets/database_url` sets `DATABASE_URL`.
+A process whose settings are wrong ends here, with one line for each of them.
 """
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from environs import Env, validate
+from environs import EnvValidationError, FileAwareEnv, ValidationError, validate
 
 ROOT = Path(__file__).resolve().parent
+YEARS = 10 * 365 * 24 * 3600  # ten of them, in seconds
 
-env = Env()
-env.read_env(str(ROOT / ".env"), recurse=False)
-positive = validate.Range(min=0, min_inclusive=False)
-seconds = validate.Range(min=1, max=10 * 365 * 24 * 3600)
+HOST = r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
+HTTP_URL = rf"https?://([^\s/?#@]*@)?{HOST}(/[^\s?#]*)?"
+PUBLIC_URL = rf"https?://{HOST}(/[^\s?#]*)?"
+# An origin as browsers send it (RFC 6454 section 6.2): lower case, nothing after host and port.
+ORIGIN = r"[a-z][a-z0-9+.-]*://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
+POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F:]+\])?(:\d+)?"
+DATABASE_URL = rf"{POSTGRESQL_URL}(/[^\s?]*)?(\?\S*)?|sqlite(\+pysqlite)?://(/[^?]*)?(\?\S*)?"
+REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|(redis\+)?unix://([^/\s]*@)?/\S+"
+
+env = FileAwareEnv(eager=False, strip_whitespace=True)
+if env_file := os.environ.get("MOVIES_ENV_FILE", str(ROOT / ".env")):
+    env.read_env(env_file, recurse=False)
+EXPECTED: dict[str, str] = {}  # what the value of each setting must be, with an example
+
+
+def setting(read: Callable[..., Any], name: str, default: Any, must: str, check: Any = None) -> Any:
+    """The value of a setting, or `default`; `...` makes it required. `must` completes "must …"."""
+    EXPECTED[name] = must
+    try:
+        return read(name, default, validate=check)
+    except ValueError:
+        sys.exit(f"Error: {name}_FILE must be a readable text file, such as /run/secrets/{name}")
+
+
+def number(name: str, default: float, least: float, most: float, kind: Any = env.int) -> Any:
+    """A number between two bounds, both allowed."""
+    must = f"be a {'whole ' * (kind == env.int)}number from {least} to {most}, such as {default}"
+    return setting(kind, name, default, must, validate.Range(least, most))
+
+
+def text(name: str, default: Any, must: str, pattern: str) -> Any:
+    """A text that matches a pattern; an empty one counts as not set."""
+    whole = rf"(?:{pattern}){'' if default is ... else '?'}\Z"
+    value = setting(env.str, name, default, must, validate.Regexp(whole))
+    return value or ("" if default is ... else default)
+
+
+def strong(secret: str) -> None:
+    """Accept a key of at least 32 bytes (RFC 7518 section 3.2) or, outside production, any."""
+    if IN_PRODUCTION and len(secret.encode(errors="surrogateescape")) < 32:
+        raise ValidationError("too short")
+
+
+def writable(directory: str) -> None:
+    """Accept a directory that can be written to, or made."""
+    path = Path(directory or ROOT / "instance").absolute()
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        raise ValidationError("not writable")
+
+
+MOVIES_CONFIG = text(
+    "MOVIES_CONFIG",
+    "development",
+    "be development, testing or production",
+    "development|testing|production",
+)
+IN_PRODUCTION = MOVIES_CONFIG == "production"
 
 
 class Config:
-    """What every environment shares."""
+    """What all configurations share."""
 
     API_VERSION = "1.0.0"
-    REVISION = env.str("REVISION", "")  # the commit that was built, for /health/live
+    # The commit that the release was built from, for /health/live.
+    REVISION = text("REVISION", "", "be one word, such as 6148f6f", r"\S+")
 
-    INSTANCE_DIR = Path(env.str("INSTANCE_DIR", "") or ROOT / "instance").absolute()
-
-    DATABASE_URL = env.str("DATABASE_URL", "")
-    REDIS_URL = env.str("REDIS_URL", "")
-
-    NOVEMBER7_URL = env.str("NOVEMBER7_URL", "")
-    NOVEMBER7_TTL = env.int("NOVEMBER7_TTL", 3600, validate=seconds)
-    NOVEMBER7_STALE = env.int(
-        "NOVEMBER7_STALE", 604800, validate=validate.Range(min=0, max=seconds.max)
+    # Where the embedded defaults keep their data: database, provider cache, development secret.
+    INSTANCE_DIR = Path(
+        setting(env.str, "INSTANCE_DIR", "", "be a writable directory, such as instance", writable)
+        or ROOT / "instance"
+    ).absolute()
+    # A SQLAlchemy URL; by default a SQLite file in INSTANCE_DIR, but production requires one.
+    DATABASE_URL = text(
+        "DATABASE_URL",
+        ... if IN_PRODUCTION else "",
+        "be set to the URL of a PostgreSQL or SQLite database, "
+        "such as postgresql://movies:secret@127.0.0.1:5432/movies",
+        DATABASE_URL,
     )
-    NOVEMBER7_DEADLINE = env.float("NOVEMBER7_DEADLINE", 10.0, validate=positive)
-    NOVEMBER7_CONCURRENCY = env.int("NOVEMBER7_CONCURRENCY", 8, validate=positive)
+    # If set: the provider cache, rate limits and anything else that processes share.
+    REDIS_URL = text(
+        "REDIS_URL",
+        "",
+        "be a URL that starts with redis://, rediss:// or unix://, "
+        "such as redis://127.0.0.1:6379/0 or unix:///run/redis/redis.sock",
+        REDIS_URL,
+    )
 
-    JWT_SECRET_KEY = env.str("JWT_SECRET_KEY", "")
-    JWT_SECRET_KEY_PREVIOUS = env.str("JWT_SECRET_KEY_PREVIOUS", "")
-    JWT_ACCESS_TOKEN_EXPIRES = env.int("JWT_ACCESS_TOKEN_EXPIRES", 900, validate=seconds)
-    JWT_REFRESH_TOKEN_EXPIRES = env.int("JWT_REFRESH_TOKEN_EXPIRES", 2592000, validate=seconds)
+    # The address of November 7; without one, the embedded sample catalogue.
+    NOVEMBER7_URL = text(
+        "NOVEMBER7_URL",
+        "",
+        "be an HTTP URL without a query string, such as http://127.0.0.1:8007/",
+        HTTP_URL,
+    )
+    # Seconds for which a page of November 7's is fresh.
+    NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, YEARS)
+    # Seconds beyond that for which it may still be served.
+    NOVEMBER7_STALE = number("NOVEMBER7_STALE", 604800, 0, YEARS)
+    # Seconds that one search may spend on November 7, retries included.
+    NOVEMBER7_DEADLINE = number("NOVEMBER7_DEADLINE", 10.0, 0.05, 600, env.float)
+    # Concurrent requests to November 7, per process.
+    NOVEMBER7_CONCURRENCY = number("NOVEMBER7_CONCURRENCY", 8, 1, 1000)
+
+    # The key that signs tokens; generated at the first run in development.
+    JWT_SECRET_KEY = setting(
+        env.str,
+        "JWT_SECRET_KEY",
+        ... if IN_PRODUCTION else "",
+        "be set to a secret of 32 bytes or more, such as the output of `openssl rand -hex 32`",
+        strong,
+    )
+    # The previous key: tokens that it signed stay valid.
+    JWT_SECRET_KEY_PREVIOUS = setting(
+        env.str,
+        "JWT_SECRET_KEY_PREVIOUS",
+        "",
+        "be empty or the previous JWT_SECRET_KEY of 32 bytes or more",
+        lambda key: strong(key) if key else None,
+    )
+    # Seconds for which an access token and a refresh token are valid.
+    JWT_ACCESS_TOKEN_EXPIRES = number("JWT_ACCESS_TOKEN_EXPIRES", 900, 1, YEARS)
+    JWT_REFRESH_TOKEN_EXPIRES = number("JWT_REFRESH_TOKEN_EXPIRES", 2592000, 1, YEARS)
     JWT_ALGORITHM = "HS256"
     JWT_DECODE_ALGORITHMS = ("HS256",)
     JWT_ENCODE_ISSUER = JWT_DECODE_ISSUER = "movies-api"
     JWT_ENCODE_AUDIENCE = JWT_DECODE_AUDIENCE = "movies-api"
 
-    TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0))
-    RATELIMIT_ENABLED = env.bool("RATELIMIT_ENABLED", True)
-    CORS_ORIGINS = env.str("CORS_ORIGINS", "").replace(",", " ").split()
-    PORT = env.int("PORT", 8000)
-    WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", os.cpu_count() or 1, validate=positive)
-    HSTS = False
-    REQUIRE_SECRETS = False
+    # Number of proxies in front whose X-Forwarded-For and X-Forwarded-Proto are trusted.
+    TRUSTED_PROXIES = number("TRUSTED_PROXIES", 0, 0, 100)
+    # The address under which clients reach the service, if not the one that their Host names.
+    PUBLIC_URL = text(
+        "PUBLIC_URL",
+        "",
+        "be an HTTP URL without a query string, such as https://movies.example.com/base",
+        PUBLIC_URL,
+    ).rstrip("/")
+    # Rate limits on sign-in, registration and the API.
+    RATELIMIT_ENABLED = setting(env.bool, "RATELIMIT_ENABLED", True, "be true or false")
+    # Origins, comma-separated, whose pages may call the API.
+    CORS_ORIGINS = (
+        text(
+            "CORS_ORIGINS",
+            "",
+            "be origins without a path, a trailing slash or a wildcard, separated by commas, "
+            "such as https://app.example.com,http://localhost:3000",
+            rf"\s*{ORIGIN}([\s,]+{ORIGIN})*[\s,]*",
+        )
+        .replace(",", " ")
+        .split()
+    )
+    MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request's body
 
-    MAX_CONTENT_LENGTH = 1024 * 1024
+    # Where the service listens: a name or an address of this machine's, and a port.
+    HOST = text(
+        "HOST",
+        "0.0.0.0" if IN_PRODUCTION else "127.0.0.1",  # noqa: S104  a container's own interfaces
+        "be a host name or an IP address, such as 127.0.0.1",
+        r"[\w.:-]+",
+    )
+    PORT = number("PORT", 8000, 1, 65535)
+    # Gunicorn workers; by default one per processor.
+    WEB_CONCURRENCY = number("WEB_CONCURRENCY", os.cpu_count() or 1, 1, 1000)
+    HSTS = False  # whether browsers are told to use HTTPS only
 
 
 class Development(Config):
-    """On one's own machine: everything that is needed is embedded."""
+    """On a developer's machine: everything that is needed is embedded."""
 
 
 class Testing(Config):
-    """For test suites; what a test varies, it passes to `create_app`."""
+    """For test suites, which pass what they vary to `create_app`."""
 
     TESTING = True
     PROPAGATE_EXCEPTIONS = False
 
 
 class Production(Config):
-    """In front of users: no default secret, and the live provider."""
+    """In front of users: no default secret or database, and the live provider."""
 
-    NOVEMBER7_URL = Config.NOVEMBER7_URL or ("https://november7-730026606190.europe-west1.run.app/")
+    NOVEMBER7_URL = Config.NOVEMBER7_URL or "https://november7-730026606190.europe-west1.run.app/"
     HSTS = True
-    REQUIRE_SECRETS = True
 
+
+try:
+    env.seal()
+except EnvValidationError as wrong:
+    sys.exit("\n".join(f"Error: {name} must {EXPECTED[name]}" for name in wrong.error_messages))
 
 CONFIGS = {"development": Development, "testing": Testing, "production": Production}
-MOVIES_CONFIG = env.str("MOVIES_CONFIG", "") or "development"

@@ -17,13 +17,13 @@ from movies.users.routes import bp as users_bp
 
 
 def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = None) -> Flask:
-    """The application of the configuration `name`, with settings of one's own where given.
+    """The application in the configuration `name`, with some of its settings overridden.
 
-    Raises RuntimeError that says what is missing or wrong in the settings.
+    Raises RuntimeError if INSTANCE_DIR can't be used.
     """
     configure_logging()
     app = Flask(__name__, static_folder=None)
-    app.config.from_object(settings.named(name, CONFIGS))
+    app.config.from_object(CONFIGS[name])
     app.config.update(overrides or {})
     settings.complete(app)
     web.init_app(app)

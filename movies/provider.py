@@ -15,7 +15,7 @@ from movies.november7.client import Client, Movies
 from movies.november7.sample.adapter import EmbeddedAdapter
 from movies.november7.session import build_session
 from movies.november7.transport import BoundedHTTPAdapter
-from movies.settings import REDIS_TIMEOUTS
+from movies.settings import REDIS_TIMEOUTS, create_private
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def init_app(app: Flask) -> None:
         wire,
         ttl=config["NOVEMBER7_TTL"],
         stale=config["NOVEMBER7_STALE"],
-        path=Path(config["INSTANCE_DIR"]) / "november7-cache.sqlite",
+        path=create_private(Path(config["INSTANCE_DIR"]) / "november7-cache.sqlite"),
         redis=redis,
     )
 

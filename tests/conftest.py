@@ -4,14 +4,14 @@ PostgreSQL and Redis are used where they are reachable. Where they aren't, the t
 are skipped by name, unless `CI` is set: then they fail.
 """
 
-import os
+import clean_environment  # noqa: F401
+
+# isort: split
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-os.environ["MOVIES_CONFIG"] = "testing"
 
 import psycopg
 import pytest

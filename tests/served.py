@@ -36,6 +36,7 @@ class Served:
         self._environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
             "MOVIES_CONFIG": "development",
+            "MOVIES_ENV_FILE": "",
             "INSTANCE_DIR": str(directory),
             "JWT_SECRET_KEY": "a secret of the tests that is long enough",
             "RATELIMIT_ENABLED": "false",
