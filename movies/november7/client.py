@@ -249,7 +249,10 @@ class Client:
                 self._refresher.begin()
             raise
         self.breaker.succeeded()
-        page = _page(response, "miss")
+        fetched: Any = response  # requests-cache adds its attributes to the transport's response
+        page = Page(
+            fetched.page.total, fetched.page.movies, fetched.created_at, fetched.expires, "miss"
+        )
         self._on_page(page.movies)
         return page
 

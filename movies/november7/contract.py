@@ -4,10 +4,14 @@ Source: the provider's OpenAPI description. It requires all five members of a mo
 service has been recorded answering `id` and `title` alone, so the other three may be missing.
 """
 
+from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, ClassVar, TypedDict
 
 import orjson
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from requests import PreparedRequest, Response
+from urllib3 import HTTPResponse
 
 from movies.november7.errors import BadResponse
 
@@ -20,6 +24,39 @@ class ProviderMovie(TypedDict):
     description: str | None
     image_url: str | None
     rating: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPage:
+    """An answer that keeps the contract. `total`: how many movies match in all."""
+
+    total: int
+    movies: list[ProviderMovie]
+
+
+class CheckedResponse(Response):
+    """A checked page as a response that requests-cache can store.
+
+    Its body is the page in canonical form: the known members only, null where one was left out.
+    """
+
+    def __init__(self, request: PreparedRequest, page: CheckedPage) -> None:
+        super().__init__()
+        self.page = page
+        self.request = request
+        self.url = request.url or ""
+        self.status_code = 200
+        self.encoding = "utf-8"
+        self.headers["Content-Type"] = "application/json"
+        body = orjson.dumps({"total": page.total, "items": page.movies})
+        self.raw = HTTPResponse(BytesIO(body), status=200, preload_content=False)
+
+
+class _Id(fields.UUID):
+    """A UUID, as a string in lower case with hyphens."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return str(super()._deserialize(value, attr, data, **kwargs))
 
 
 class _Text(fields.String):
@@ -45,7 +82,7 @@ class MovieSchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    id = fields.UUID(required=True)
+    id = _Id(required=True)
     title = _Text(required=True)
     description = _Text(load_default=None, allow_none=True)
     image_url = _Text(load_default=None, allow_none=True)
@@ -66,8 +103,8 @@ class _Checked:
     schema: ClassVar[PageSchema] = PageSchema()
 
 
-def checked_body(body: bytes, *, skip: int, limit: int) -> bytes:
-    """The body of an answer in canonical form: the known members only, null where left out.
+def checked_page(body: bytes, *, skip: int, limit: int) -> CheckedPage:
+    """The page in the body of an answer.
 
     Raises BadResponse if it is not JSON, not of the contract's shape, or does not hold just the
     movies that `total`, `skip` and `limit` promise.
@@ -78,4 +115,4 @@ def checked_body(body: bytes, *, skip: int, limit: int) -> bytes:
         raise BadResponse("the answer breaks the provider's contract") from error
     if len(page["items"]) != min(limit, max(page["total"] - skip, 0)):
         raise BadResponse("the answer does not hold the movies that its total promises")
-    return orjson.dumps(page)
+    return CheckedPage(page["total"], page["items"])

@@ -14,13 +14,12 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 from requests import PreparedRequest, RequestException, Response, Timeout
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from urllib3.util import Retry
 
 from movies.november7 import metrics
-from movies.november7.contract import checked_body
+from movies.november7.contract import CheckedResponse, checked_page
 from movies.november7.deadline import (
     BoundedHTTPConnectionPool,
     BoundedHTTPSConnectionPool,
@@ -134,15 +133,8 @@ def _answer(request: PreparedRequest, response: Response) -> Response:
     if len(body) > MAX_BODY:
         raise BadResponse("the answer is larger than any page")
     asked = parse_qs(urlsplit(request.url or "").query)
-    answer = Response()
-    answer._content = checked_body(body, skip=int(asked["skip"][0]), limit=int(asked["limit"][0]))
-    answer.status_code = 200
-    answer.url = request.url or ""
-    answer.request = request
-    answer.encoding = "utf-8"
-    answer.headers = CaseInsensitiveDict({"Content-Type": "application/json"})
-    answer.raw = response.raw
-    return answer
+    page = checked_page(body, skip=int(asked["skip"][0]), limit=int(asked["limit"][0]))
+    return CheckedResponse(request, page)
 
 
 def _redirected(request: PreparedRequest, response: Response) -> PreparedRequest:

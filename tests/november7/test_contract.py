@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from makers import movie
+from requests import PreparedRequest
 
-from movies.november7.contract import checked_body
+from movies.november7.contract import CheckedResponse, checked_page
 from movies.november7.errors import BadResponse
 
 WRONG: dict[str, list[Any]] = {  # values that the members of a movie can't have
@@ -20,7 +21,8 @@ WRONG: dict[str, list[Any]] = {  # values that the members of a movie can't have
 
 def checked(page: Any, *, skip: int = 0, limit: int = 10) -> Any:
     """The page as it is kept, from a page as the provider sends it."""
-    return json.loads(checked_body(json.dumps(page).encode(), skip=skip, limit=limit))
+    found = checked_page(json.dumps(page).encode(), skip=skip, limit=limit)
+    return json.loads(CheckedResponse(PreparedRequest(), found).content)
 
 
 def of_one(**members: Any) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def test_a_true_answer_is_kept_as_it_is() -> None:
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     """A body that isn't one JSON document is a bad response."""
     with pytest.raises(BadResponse):
-        checked_body(body, skip=0, limit=10)
+        checked_page(body, skip=0, limit=10)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_rating_is_a_finite_number(number: bytes) -> None:
     """A rating that no JSON number can be, or none that a database takes, is refused."""
     body = json.dumps(of_one(rating="?")).encode().replace(b'"?"', number)
     with pytest.raises(BadResponse):
-        checked_body(body, skip=0, limit=10)
+        checked_page(body, skip=0, limit=10)
 
 
 @pytest.mark.parametrize("rating", [0, 10, 7, 8.25, -1.5])
@@ -199,5 +201,5 @@ def test_a_page_too_short_or_too_long_is_refused(
 def test_the_reason_does_not_quote_the_provider() -> None:
     """What the provider wrote isn't in the exception's text."""
     with pytest.raises(BadResponse) as failure:
-        checked_body(b"Traceback: secret", skip=0, limit=10)
+        checked_page(b"Traceback: secret", skip=0, limit=10)
     assert "secret" not in str(failure.value)
