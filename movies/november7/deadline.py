@@ -1,8 +1,8 @@
-"""Time that runs out: a deadline, and connections on which nothing outlives it.
+"""Deadlines, and connections on which no operation outlasts them.
 
-A plain socket time-out starts anew with every byte that arrives, so a provider that drips can
-hold a caller for as long as it likes. The connections here set the socket's time-out to what is
-left of the deadline before each read.
+A plain socket time-out starts again with every byte, so a provider that sends slowly could hold a
+caller for any time. The connections here set the socket's time-out before each read to the time
+that is left of the deadline.
 """
 
 import io
@@ -15,17 +15,20 @@ from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError
+
+from movies.november7.connect import open_socket, start_tls
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment of the monotonic clock."""
+    """A point in time of the monotonic clock, in seconds."""
 
     moment: float
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":
-        """The deadline that is `seconds` away."""
+        """The deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     def left(self) -> float:
@@ -38,7 +41,7 @@ _current: ContextVar[Deadline] = ContextVar("deadline")
 
 @contextmanager
 def reading_until(deadline: Deadline) -> Iterator[None]:
-    """Bound every read of this thread on a bounded connection by `deadline`."""
+    """End every connect and read of this thread on a bounded connection at `deadline`."""
     token = _current.set(deadline)
     try:
         yield
@@ -70,7 +73,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedSocket:
-    """A connected socket whose `makefile` reads no longer than the deadline."""
+    """A connected socket whose `makefile` does not read past the deadline."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -84,18 +87,29 @@ class _BoundedSocket:
 
 class _BoundedHTTPConnection(HTTPConnection):
     def connect(self) -> None:
-        super().connect()
-        self.sock = _BoundedSocket(self.sock)
+        with _connecting(self) as seconds:
+            self.sock = _BoundedSocket(open_socket(self.host, self.port, seconds))
 
 
 class _BoundedHTTPSConnection(HTTPSConnection):
     def connect(self) -> None:
-        super().connect()
-        self.sock = _BoundedSocket(self.sock)
+        with _connecting(self) as seconds:
+            connected = open_socket(self.host, self.port or 443, seconds)
+            self.sock = _BoundedSocket(start_tls(connected, self.host))
+        self.is_verified = True  # without it urllib3 warns of an unverified connection
+
+
+@contextmanager
+def _connecting(connection: HTTPConnection) -> Iterator[float]:
+    """Seconds until the deadline; a time-out in the block is raised as urllib3's own."""
+    try:
+        yield _current.get().left()
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, "no connection within the deadline") from error
 
 
 class BoundedHTTPConnectionPool(HTTPConnectionPool):
-    """Connections whose reads end at the deadline of `reading_until`."""
+    """Connections that end at the deadline of `reading_until`."""
 
     ConnectionCls = _BoundedHTTPConnection
 
