@@ -71,6 +71,7 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
 @_share("--reset", "Connection reset instead of an answer.")
 @_share("--error", "500 with a text that nobody should see.")
 @_share("--redirect", "307 to the same URL, without end.")
+@click.option("--cookies", is_flag=True, help="Set a cookie, and refuse requests that send one.")
 @click.option("--seed", type=int, help="Makes the sequence of fault kinds repeat itself.")
 @click.option("--verbose", is_flag=True, help="Log every request.")
 def main(host: str, port: int, verbose: bool, **switches: Any) -> None:

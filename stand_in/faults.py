@@ -81,6 +81,7 @@ class Faults:
     reset: float = 0  # closed with RST instead of an answer
     error: float = 0  # 500 with a text that mustn't reach anyone
     redirect: float = 0  # 307 to the very same target
+    cookies: bool = False  # every answer sets a cookie; a request that sends one is refused
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -133,6 +134,13 @@ def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> An
             return json_answer(200, page)
         case _:
             return answer
+
+
+def with_cookie(answer: Answer, cookie: str | None) -> Answer:
+    """`answer` with a cookie of its own, or a refusal of a request that sent `cookie`."""
+    if cookie is not None:
+        return json_answer(400, {"detail": REFUSAL})
+    return answer._replace(headers={**answer.headers, "Set-Cookie": "session=1; Path=/"})
 
 
 def _malformed(page: dict[str, Any], limit: int) -> list[Any]:

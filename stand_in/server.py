@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from movies.november7.sample.catalogue import Answer, Catalogue, sample_catalogue
-from stand_in.faults import Faults, apply_fault
+from stand_in.faults import Faults, apply_fault, with_cookie
 
 __all__ = ["Faults", "StandIn"]
 
@@ -35,6 +35,8 @@ class _Handler(BaseHTTPRequestHandler):
             if answer.status != 200:
                 fault = fault._replace(kind=None)
             answer = apply_fault(answer, fault, faults, self.path)
+            if faults.cookies:
+                answer = with_cookie(answer, self.headers.get("Cookie"))
             if self.server.stopping.wait(fault.latency):
                 self.close_connection = True
                 return

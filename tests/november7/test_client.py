@@ -244,6 +244,14 @@ def test_movies_are_passed_on_before_anyone_has_the_page(
     assert len(passed) == 1
 
 
+def test_cookies_are_neither_kept_nor_sent(client: Client, stand_in: StandIn) -> None:
+    """A provider that refuses its own cookies would otherwise refuse every later search."""
+    stand_in.faults = Faults(cookies=True)
+    pages = [search(client, query) for query in ("matrix", "dogs", "up")]
+    assert [page.source for page in pages] == ["miss"] * 3
+    assert len(stand_in.requests) == 3
+
+
 def test_a_small_bulkhead_still_answers_everyone(
     make: Callable[..., Client], stand_in: StandIn
 ) -> None:

@@ -240,6 +240,13 @@ def test_redirect(stand_in: StandIn, ask: Ask) -> None:
     assert set(stand_in.requests) == {"/movies/?query=a%26b"}
 
 
+def test_cookies_are_set_and_refused(stand_in: StandIn, ask: Ask) -> None:
+    stand_in.faults = Faults(cookies=True)
+    first, second = ask(), ask()
+    assert (first.status_code, first.cookies["session"]) == (200, "1")
+    assert second.status_code == 400
+
+
 def test_seed_repeats_the_sequence(stand_in: StandIn, ask: Ask) -> None:
     """The same seed gives the same codes in the same order, another seed others."""
 
