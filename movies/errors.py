@@ -32,6 +32,7 @@ from movies.november7.errors import TimedOut, Unavailable
 from movies.paging import NoSuchPage
 from movies.problems import Problem, problem_response
 from movies.users.service import AddressTaken, WrongPassword
+from movies.web import InvalidHost
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,13 @@ PROBLEMS: dict[type[Exception], Problem] = {
         detail="The body could not be read to its end.",
         when="The body ends early, or its length or chunks are not well-formed.",
         retry="Repeat the request on a new connection.",
+    ),
+    InvalidHost: Problem(
+        slug="invalid-host",
+        status=400,
+        detail="The Host header is missing or not valid.",
+        when="The `Host` header is missing, or cannot be the name of a host.",
+        retry=UNCHANGED,
     ),
     BadRequest: Problem(
         slug="bad-request",

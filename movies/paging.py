@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
 
-from flask import request
 from sqlalchemy import Select, func
 
 from movies.extensions import db
+from movies.urls import page_url
 
 MAX_OFFSET = 2**31 - 1  # no list of ours or of November 7's is longer
 
@@ -44,12 +43,7 @@ def page_of(results: Sequence[Any], count: int, page: int, page_size: int) -> di
         raise NoSuchPage
     return {
         "count": count,
-        "next": _link(page + 1) if page * page_size < count else None,
-        "previous": _link(page - 1) if page > 1 else None,
+        "next": page_url(page + 1) if page * page_size < count else None,
+        "previous": page_url(page - 1) if page > 1 else None,
         "results": results,
     }
-
-
-def _link(page: int) -> str:
-    parameters = {**request.args.to_dict(), "page": page}
-    return f"{request.base_url}?{urlencode(parameters)}"

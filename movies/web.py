@@ -9,11 +9,13 @@ import orjson
 from flask import Flask, Response, current_app, request
 from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
+from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
 from movies.extensions import limiter
 from movies.logs import begin_request, request_id
+from movies.urls import PublicAddress, has_valid_host
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -37,8 +39,12 @@ EXPOSED = [
 ]
 
 
+class InvalidHost(BadRequest):
+    """The request has no `Host`, or one that cannot be a host."""
+
+
 class IdConverter(IntegerConverter):
-    """A positive integer of at most 18 digits, spelled in its one way; anything else is 404."""
+    """A positive integer of at most 18 digits without leading zeros; anything else is 404."""
 
     regex = "[1-9][0-9]{0,17}"
 
@@ -52,10 +58,10 @@ class OrjsonProvider(DefaultJSONProvider):
         return current_app.response_class(body, mimetype="application/json")
 
 
-class _WithSlash:
-    """Ends every path in a slash before it is routed.
+class TrailingSlash:
+    """WSGI middleware that ends every path in a slash before it is routed.
 
-    Without, werkzeug answers a wrong method on `/x`, where the rule is `/x/`, by 404 and not 405.
+    Without it, werkzeug answers a wrong method on `/x` with 404, not 405, if the rule is `/x/`.
     """
 
     def __init__(self, app: "WSGIApplication") -> None:
@@ -76,8 +82,7 @@ def init_app(app: Flask) -> None:
     app.url_map.converters["id"] = IdConverter
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.wsgi_app = _WithSlash(app.wsgi_app)  # type: ignore[method-assign]
-    app.before_request(_begin)
+    app.before_request(_check_request)
     app.after_request(_add_headers)
     if app.config["CORS_ORIGINS"]:
         CORS(
@@ -85,18 +90,27 @@ def init_app(app: Flask) -> None:
             resources={r"/api/v1/*": {"origins": app.config["CORS_ORIGINS"]}},
             expose_headers=EXPOSED,
         )
+    wsgi_app = PublicAddress(TrailingSlash(app.wsgi_app), app.config["PUBLIC_URL"])
+    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+            wsgi_app, x_for=proxies, x_proto=proxies, x_host=0, x_port=proxies, x_prefix=proxies
         )
 
 
-def _begin() -> None:
+def _check_request() -> None:
+    """Begin a request. Raises InvalidHost, and NotFound for a path that ends in two slashes."""
     begin_request(request.headers.get("X-Request-ID"))
+    if not has_valid_host():
+        raise InvalidHost
+    if request.path.endswith("//"):
+        raise NotFound
 
 
 def _add_headers(response: Response) -> Response:
     headers = response.headers
+    if request.method == "OPTIONS" and response.status_code == 200:
+        response.status_code = 204  # Flask's own response to OPTIONS is an empty HTML page
     if response.status_code == 204:
         del headers["Content-Type"]
     headers["X-Request-ID"] = request_id.get() or ""

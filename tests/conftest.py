@@ -49,6 +49,7 @@ def settings() -> dict[str, Any]:
         "JWT_ACCESS_TOKEN_EXPIRES": 900,
         "JWT_REFRESH_TOKEN_EXPIRES": 2592000,
         "TRUSTED_PROXIES": 0,
+        "PUBLIC_URL": "",
         "RATELIMIT_ENABLED": False,
         "CORS_ORIGINS": (),
     }

@@ -41,6 +41,7 @@ from movies.november7.errors import BadResponse, Busy, TimedOut, Unavailable
 from movies.paging import NoSuchPage
 from movies.problems import Problem
 from movies.users.service import AddressTaken, WrongPassword
+from movies.web import InvalidHost
 
 SECRET = "what the database and the provider said"
 CHALLENGE = 'Bearer realm="movies"'
@@ -75,6 +76,7 @@ def database_error(kind: type[Any]) -> Exception:
 ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
     (InvalidJSON(), 400, "Bad Request", "invalid-json", {}),
     (UnreadableBody(), 400, "Bad Request", "unreadable-body", {}),
+    (InvalidHost(), 400, "Bad Request", "invalid-host", {}),
     (BadRequest(SECRET), 400, "Bad Request", "bad-request", {}),
     (
         NotSignedIn(),

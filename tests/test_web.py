@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from conftest import Accounts
@@ -140,15 +139,3 @@ def test_a_log_line_is_one_line_with_the_request_id(capfd: pytest.CaptureFixture
     line = handler.format(record)
     assert "\n" not in line
     assert json.loads(line)["request_id"] == "the-id"
-
-
-@pytest.mark.parametrize(
-    ("proxies", "expected"), [(0, "http://localhost/"), (1, "https://movies.example/")]
-)
-def test_links_are_made_for_the_outside(make_app: MakeApp, proxies: int, expected: str) -> None:
-    """Behind a trusted proxy links name the host and scheme that it forwards, and else never."""
-    client = make_app(TRUSTED_PROXIES=proxies).test_client()
-    headers: dict[str, Any] = Accounts(client).headers()
-    forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "movies.example"}
-    page = client.get("/api/v1/movies/?query=e&page_size=1", headers=headers | forwarded)
-    assert page.get_json()["next"].startswith(f"{expected}api/v1/movies/?")

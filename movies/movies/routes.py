@@ -4,8 +4,6 @@ import uuid
 from http import HTTPStatus
 from typing import Any
 
-from flask import url_for
-
 from movies.api import Access, Blueprint, caller_id
 from movies.movies import service
 from movies.movies.models import RatingType
@@ -25,6 +23,7 @@ from movies.november7.client import Page
 from movies.november7.errors import TimedOut, Unavailable
 from movies.paging import NoSuchPage, offset_of, page_of, rows_of
 from movies.schemas import PageParameters
+from movies.urls import absolute_url
 
 bp = Blueprint("movies", __name__, url_prefix="/api/v1/movies", description="Movies and ratings")
 
@@ -208,4 +207,4 @@ def delete_rating(rating_id: int) -> None:
 
 
 def _location(rating: dict[str, Any]) -> dict[str, str]:
-    return {"Location": url_for("movies.read_rating", rating_id=rating["id"], _external=True)}
+    return {"Location": absolute_url(f"{bp.url_prefix}/ratings/{rating['id']}")}
