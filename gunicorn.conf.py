@@ -12,13 +12,14 @@ workers = Config.WEB_CONCURRENCY
 # Threads are cheap while they wait, and made only when needed. There are more of them than callers
 # who may wait for November 7 at once (MAX_WAITERS in movies/november7/flights.py), so those can't
 # keep sign-in, ratings and warm searches from being answered.
-worker_class = "gthread"
+worker_class = "movies.worker.Worker"
 threads = 256
 worker_connections = 2000
+sendfile = False  # the worker sends, so that a slow reader holds no thread
 
 timeout = 60
 graceful_timeout = 30
-keepalive = 5
+keepalive = 75  # seconds; longer than load balancers keep idle connections, usually 60
 control_socket_disable = True
 
 # Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.
