@@ -146,6 +146,17 @@ def test_a_body_larger_than_the_read_ahead_is_read(
 
 
 @pytest.mark.parametrize(
+    "body",
+    [b"zz\r\n", b"5\r\nabcdeXX", b"0\r\nno trailer\r\n\r\n", b"5;ext=\0\r\nabcde\r\n0\r\n\r\n"],
+)
+def test_a_body_that_breaks_after_the_response_gets_no_second_response(
+    connect: Callable[[bytes], socket.socket], body: bytes
+) -> None:
+    head, rest = response_of(connect(LIVE + b"Transfer-Encoding: chunked\r\n\r\n" + body))
+    assert (head.split()[1], (head + rest).count(b"HTTP/1.1 ")) == (b"200", 1)
+
+
+@pytest.mark.parametrize(
     ("request_line", "status"),
     [
         (b"GET / HTTP/9.9\r\n\r\n", 400),
@@ -163,7 +174,7 @@ def test_what_is_not_http_is_refused_with_a_problem(
     problem = json.loads(body)
     assert (problem["status"], head.split()[1]) == (status, str(status).encode())
     assert b"Content-Type: application/problem+json" in head
-    assert re.search(rb"X-Request-ID: [0-9a-f]{32}\r\n", head)
+    assert re.search(rb"X-Request-ID: [0-9a-f]{32}", head)
 
 
 def test_kept_connections_hold_no_thread(
@@ -174,5 +185,6 @@ def test_kept_connections_hold_no_thread(
     assert wait_of_others(app) < PATIENCE
 
 
-def test_a_client_that_sends_nothing_more_is_disconnected(silent: socket.socket) -> None:
-    assert silent.recv(1) == b""
+def test_a_client_that_sends_half_a_request_gets_408(silent: socket.socket) -> None:
+    head, body = response_of(silent)
+    assert (head.split()[1], json.loads(body)["status"]) == (b"408", 408)

@@ -1,0 +1,129 @@
+"""A client's connection with a buffer in each direction."""
+
+import errno
+import re
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any
+
+REQUEST_TIMEOUT = 10.0  # seconds for a client to send a request
+READ_AHEAD = 64 * 1024  # bytes of a request that the main loop reads before a thread takes over
+SLOW_SENDERS = 64  # threads that may wait for the rest of a request larger than READ_AHEAD
+
+_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*(\d{1,18})[ \t]*\r?$")
+_CHUNKED = re.compile(rb"(?im)^transfer-encoding:")
+_EXPECT = re.compile(rb"(?im)^expect:")
+
+
+class ClientSocket(socket.socket):
+    """A client's connection with a buffer in each direction.
+
+    The main loop calls `fill` and `flush`, which never block. Threads call `recv`, which waits at
+    most REQUEST_TIMEOUT in all for what `fill` has not read, and `sendall`, which never waits.
+    """
+
+    _slow = threading.BoundedSemaphore(SLOW_SENDERS)
+
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(fileno=accepted.detach())
+        self.unsent = 0  # bytes
+        self.is_answered = False  # whether a response to the current request has begun
+        self._received = bytearray()
+        self._outgoing: deque[memoryview] = deque()
+        self._deadline = 0.0
+
+    def fill(self) -> bool:
+        """Read what has arrived and return whether a thread should take over."""
+        try:
+            data = super().recv(READ_AHEAD)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""  # the thread will find the connection closed
+        self._received += data
+        self._deadline = time.monotonic() + REQUEST_TIMEOUT
+        return not data or len(self._received) >= READ_AHEAD or self.has_request
+
+    @property
+    def has_request(self) -> bool:
+        """Whether a whole request seems to have been read. gunicorn's parser has the last word."""
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        if _EXPECT.search(head):
+            return True
+        if _CHUNKED.search(head):
+            return _has_last_chunk(body)
+        length = _LENGTH.search(head)
+        return not length or len(body) >= int(length[1])
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a request has been read."""
+        return bool(self._received)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Return up to `size` bytes. Raises OSError if the client takes too long."""
+        if self._received:
+            data = bytes(self._received[:size])
+            del self._received[:size]
+            return data
+        left = self._deadline - time.monotonic()
+        if left <= 0 or not self._slow.acquire(blocking=False):
+            raise ConnectionResetError(errno.ECONNRESET, "the client sends too slowly")
+        timeout = self.gettimeout()
+        try:
+            self.settimeout(left if timeout is None else min(left, timeout))
+            return super().recv(size, flags)
+        finally:
+            self._slow.release()
+            self.settimeout(timeout)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send what the client takes now and keep the rest for `flush`."""
+        self.is_answered = True
+        view = memoryview(data).cast("B")
+        if not self.unsent:
+            view = view[self._send(view) :]
+        if view:
+            self._outgoing.append(view)
+            self.unsent += len(view)
+
+    def flush(self) -> bool:
+        """Send what the client takes now; return whether nothing is left."""
+        while self._outgoing:
+            view = self._outgoing.popleft()
+            sent = self._send(view)
+            self.unsent -= sent
+            if sent < len(view):
+                self._outgoing.appendleft(view[sent:])
+                return False
+        return True
+
+    def drain(self) -> int:
+        """Read and throw away what has arrived; return how many bytes, 0 at the end."""
+        return len(super().recv(READ_AHEAD))
+
+    def _send(self, view: memoryview) -> int:
+        try:
+            return super().send(view, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+
+def _has_last_chunk(body: bytes | bytearray) -> bool:
+    """Whether a chunked body has arrived to its end, or to where it breaks (RFC 9112 section 7)."""
+    at = 0
+    while (end := body.find(b"\r\n", at)) >= 0:
+        try:
+            size = int(body[at:end].partition(b";")[0], 16)
+        except ValueError:
+            return True
+        if size == 0:
+            return body.find(b"\r\n\r\n", at) >= 0
+        at = end + 2 + size + 2
+        if body[at - 2 : at] not in (b"", b"\r", b"\r\n"):
+            return True
+    return len(body) - at > 1000  # no size is that long
