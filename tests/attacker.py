@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from conftest import Accounts, rows
+from accounts import Accounts
 from flask import Flask
+from tables import rows
 from werkzeug.test import TestResponse
 
 TABLES = ("users", "ratings", "sign_ins", "movies")

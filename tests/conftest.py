@@ -9,26 +9,26 @@ import clean_environment  # noqa: F401
 # isort: split
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import redis as redis_py
+import time_machine
+from accounts import Accounts
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
+from helpers import THEN
 from services import postgresql_database, redis_server
-from sqlalchemy import event, text
+from sqlalchemy import event
 
 from movies import create_app
 from movies.auth import passwords
 from movies.extensions import db
 from stand_in.server import StandIn
-
-PASSWORD = "lovelace-and-babbage"
 
 passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -134,6 +134,13 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 @pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """The time of day, which stands still at THEN until it is moved."""
+    with time_machine.travel(THEN, tick=False) as clock:
+        yield clock
+
+
+@pytest.fixture
 def stand_in() -> Iterator[StandIn]:
     """November 7's stand-in, with its sample catalogue, over a real socket."""
     with StandIn() as running:
@@ -161,45 +168,7 @@ def runner(app: Flask) -> FlaskCliRunner:
     return app.test_cli_runner()
 
 
-class Accounts:
-    """Registers accounts and signs them in."""
-
-    def __init__(self, client: FlaskClient) -> None:
-        self._client = client
-        self._numbers = count(1)
-
-    def register(self, email: str | None = None, password: str = PASSWORD) -> dict[str, Any]:
-        """A new account as the API describes it."""
-        email = email or f"user{next(self._numbers)}@example.com"
-        answer = self._client.post(
-            "/api/v1/users/register/", json={"email": email, "password": password}
-        )
-        assert answer.status_code == 201, answer.text
-        account: dict[str, Any] = answer.get_json()
-        return account
-
-    def sign_in(self, email: str, password: str = PASSWORD) -> dict[str, str]:
-        """The `access` and `refresh` tokens of a new sign-in."""
-        answer = self._client.post(
-            "/api/v1/auth/token/", json={"email": email, "password": password}
-        )
-        assert answer.status_code == 200, answer.text
-        tokens: dict[str, str] = answer.get_json()
-        return tokens
-
-    def headers(self, email: str | None = None) -> dict[str, str]:
-        """The request headers of a new account that is signed in."""
-        account = self.register(email)
-        return {"Authorization": f"Bearer {self.sign_in(account['email'])['access']}"}
-
-
 @pytest.fixture
 def auth(client: FlaskClient) -> Accounts:
     """Registers accounts and signs them in."""
     return Accounts(client)
-
-
-def rows(app: Flask, statement: str) -> list[Any]:
-    """What a SQL statement finds in the application's database."""
-    with app.app_context():
-        return list(db.session.execute(text(statement)).all())

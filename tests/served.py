@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
-from makers import eventually
+from helpers import eventually
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2

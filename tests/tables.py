@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 import sqlalchemy as sa
+from flask import Flask
 
 from movies.extensions import db
 
@@ -18,6 +19,12 @@ def execute(statement: str, **values: Any) -> list[Any]:
     with db.engine.begin() as connection:
         result = connection.execute(sa.text(statement).bindparams(*types), values)
         return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def rows(app: Flask, statement: str) -> list[Any]:
+    """What a SQL statement finds in the application's database."""
+    with app.app_context():
+        return list(db.session.execute(sa.text(statement)).all())
 
 
 def described() -> dict[str, Any]:

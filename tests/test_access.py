@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse

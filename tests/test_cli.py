@@ -1,16 +1,16 @@
 """The commands on accounts, tokens and the database, and how they fail."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import time_machine
-from conftest import PASSWORD, Accounts, rows
+from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from helpers import THEN
+from tables import rows
 
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LIFETIME = 2592000  # seconds that a sign-in lasts
 
 

@@ -4,22 +4,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import time_machine
+from accounts import Accounts
 from click.testing import Result
-from conftest import Accounts, rows
 from flask import Flask
+from helpers import THEN
+from tables import rows
 
 from movies.november7 import metrics
 from movies.november7.sample.catalogue import sample_catalogue
 from stand_in.server import Faults, StandIn
 
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOBODY = "redis://127.0.0.1:1/0"
 
 Run = Callable[..., Result]

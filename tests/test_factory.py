@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 
 from config import CONFIGS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text

@@ -5,8 +5,8 @@ from io import BytesIO, RawIOBase
 from typing import Any
 
 import pytest
+from accounts import Accounts
 from attacker import Attacker
-from conftest import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 

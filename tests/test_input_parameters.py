@@ -1,8 +1,8 @@
 """Hostile parameters and headers, hand-picked: none does any harm, on either database."""
 
 import pytest
+from accounts import Accounts
 from attacker import Attacker
-from conftest import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 

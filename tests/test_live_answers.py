@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, Accounts
+from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from accounts import PASSWORD, Accounts
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import PASSWORD, Accounts
 from flask import Flask
 from flask_migrate import downgrade, upgrade
 from services import postgresql_database

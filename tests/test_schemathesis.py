@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from schemathesis import APIOperation, AuthContext, Case
 from schemathesis.engine import Status, events, from_schema

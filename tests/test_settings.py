@@ -14,8 +14,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from accounts import Accounts
 from clean_environment import ROOT
-from conftest import Accounts
 from flask import Flask
 from sqlalchemy import make_url
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from werkzeug.test import TestResponse
 

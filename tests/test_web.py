@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 import time_machine
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from conftest import PASSWORD, Accounts
+from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis

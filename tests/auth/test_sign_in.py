@@ -4,10 +4,11 @@ from threading import Semaphore
 from typing import Any
 
 import pytest
+from accounts import PASSWORD, Accounts
 from argon2 import PasswordHasher
-from conftest import PASSWORD, Accounts, rows
 from flask import Flask
 from flask.testing import FlaskClient
+from tables import rows
 
 from movies.auth import passwords
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from accounts import PASSWORD, Accounts
 from cachetools import TTLCache
-from conftest import PASSWORD, Accounts, rows
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import text
+from tables import rows
 
 from movies.auth import passwords, service
 from movies.extensions import db

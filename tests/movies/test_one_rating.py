@@ -1,19 +1,19 @@
 """One rating by its id: the owner's to read, change and delete, and nobody else's."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import time_machine
-from conftest import Accounts, rows
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import THEN
+from tables import rows
 
 from movies.november7.sample.catalogue import sample_catalogue
 
 MOVIE = sample_catalogue().movies[0]
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NONSENSE = {
     "id": "x",
     "movie_id": 7,

@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import pytest
 import time_machine
-from conftest import Accounts, rows
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
+from tables import rows
 
 from movies.november7.sample.catalogue import sample_catalogue
 

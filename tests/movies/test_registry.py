@@ -1,6 +1,6 @@
 """The registry of movies: fed by what is fetched, asked by id."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 import time_machine
-from conftest import Accounts, rows
+from accounts import Accounts
 from crowd import at_once
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import THEN
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
+from tables import rows
 
 from movies.extensions import db
 from movies.movies.models import Movie
@@ -25,20 +27,12 @@ MATRIX: list[Any] = [
     movie for movie in sample_catalogue().movies if "matrix" in movie["title"].casefold()
 ]
 SEARCH = "/api/v1/movies/?query=matrix"
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VOTES = {"upvotes": 0, "downvotes": 0, "my_rating": None}
 
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
     return make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_TTL=60)
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    """The time of day, which stands still at THEN until it is moved."""
-    with time_machine.travel(THEN, tick=False) as clock:
-        yield clock
 
 
 def registered(app: Flask) -> dict[str, Movie]:

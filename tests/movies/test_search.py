@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 

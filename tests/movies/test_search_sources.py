@@ -1,14 +1,13 @@
 """Where the answers of a search come from, and what is said when none can be had."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
 import pytest
 import time_machine
-from conftest import Accounts
+from accounts import Accounts
 from crowd import at_once
 from flask import Flask
 from flask.testing import FlaskClient
@@ -17,7 +16,6 @@ from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
 from stand_in.server import Faults, StandIn
 
 SEARCH = "/api/v1/movies/?query=matrix"
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -28,13 +26,6 @@ def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
         NOVEMBER7_STALE=600,
         NOVEMBER7_DEADLINE=0.6,
     )
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    """The time of day, which stands still until it is moved."""
-    with time_machine.travel(THEN, tick=False) as clock:
-        yield clock
 
 
 def source(client: FlaskClient, headers: dict[str, str]) -> tuple[str, str]:

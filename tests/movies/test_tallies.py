@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import rows
 from crowd import Headers, at_once, crowd
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from sqlalchemy import delete, func, select, text, update
+from tables import rows
 
 from movies.extensions import db
 from movies.movies import tallies

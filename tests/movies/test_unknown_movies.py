@@ -1,17 +1,18 @@
 """A movie that we haven't met is looked up in November 7's catalogue before we say so."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from time import monotonic
 from uuid import UUID, uuid4
 
 import pytest
 import time_machine
-from conftest import Accounts, rows
+from accounts import Accounts
 from crowd import at_once
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import THEN
 from sqlalchemy import delete
+from tables import rows
 from werkzeug.test import TestResponse
 
 from movies.extensions import db
@@ -20,7 +21,6 @@ from movies.november7.sample.catalogue import Catalogue, asked, sample_catalogue
 from stand_in.server import Faults, StandIn
 
 MOVIE = sample_catalogue().movies[-1]
-THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LARGE = Catalogue([{"id": str(UUID(int=n + 1)), "title": f"Film {n}"} for n in range(2500)])
 
 Headers = dict[str, str]

@@ -5,9 +5,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import Accounts, rows
+from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
+from tables import rows
 
 from movies.november7.sample.catalogue import sample_catalogue
 from stand_in.server import StandIn

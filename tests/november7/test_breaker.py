@@ -1,6 +1,6 @@
 """When November 7 is held to be down."""
 
-from makers import counted
+from helpers import counted
 
 from movies.november7.breaker import FAILURES, Breaker
 

@@ -1,67 +1,23 @@
 """Pages as the client gives them: fresh, stale, fetched, shared, walked. The clock is moved."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import time_machine
-from makers import QUERY, STALE, TTL, at_once, counted, eventually, make_client, movie
-from redis import Redis
+from helpers import counted, eventually, in_threads
 
 from movies.logs import request_id
 from movies.november7.breaker import FAILURES
-from movies.november7.client import Client, Page
+from movies.november7.client import Client
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
 from movies.november7.sample.catalogue import Catalogue
 from movies.november7.session import PageKey
+from november7.clients import FAULT_KINDS, QUERY, STALE, TTL, movie, search, titles
 from stand_in.server import Faults, StandIn
-
-STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
-FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def cache(request: pytest.FixtureRequest) -> dict[str, Redis]:
-    """Where pages are cached: the test runs once on each."""
-    return {"redis": request.getfixturevalue("redis")} if request.param == "redis" else {}
-
-
-@pytest.fixture
-def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Makes clients of the stand-in."""
-    made = []
-
-    def make(**settings: Any) -> Client:
-        made.append(make_client(stand_in.url, tmp_path, **settings))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
-
-
-@pytest.fixture
-def client(make: Callable[..., Client], cache: dict[str, Redis]) -> Client:
-    return make(deadline=0.5, **cache)
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    """The time of day, which stands still until it is moved."""
-    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
-        yield clock
-
-
-def search(client: Client, query: str = QUERY) -> Page:
-    return client.search(query, skip=0, limit=3)
-
-
-def titles(page: Page) -> list[str]:
-    return [movie["title"] for movie in page.movies]
 
 
 def test_a_page_that_is_not_held_is_fetched(client: Client, stand_in: StandIn) -> None:
@@ -108,15 +64,15 @@ def test_a_refresh_brings_what_is_new(
 
 
 def test_a_hanging_provider_does_not_delay_a_stale_page(
-    make: Callable[..., Client], stand_in: StandIn, clock: time_machine.Traveller
+    make_client: Callable[..., Client], stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
     """Many who want a stale page have it at once, and cost one request between them."""
-    client = make(deadline=1.5)
+    client = make_client(deadline=1.5)
     search(client)
     clock.shift(TTL)
     stand_in.faults = Faults(hang=1)
     stand_in.reset()
-    pages = [got.result(timeout=1) for got in at_once(20, lambda: search(client))]
+    pages = [got.result(timeout=1) for got in in_threads(20, lambda: search(client))]
     assert {page.source for page in pages} == {"stale"}
     assert eventually(lambda: len(stand_in.requests) == 1)
 
@@ -183,7 +139,7 @@ def test_a_page_without_movies_is_kept(client: Client, stand_in: StandIn) -> Non
 def test_who_shares_a_flight_is_told_so(client: Client, stand_in: StandIn) -> None:
     """Of ten cold callers one misses and nine are collapsed into its flight."""
     stand_in.faults = Faults(latency=(0.1, 0.1))
-    pages = [got.result() for got in at_once(10, lambda: search(client))]
+    pages = [got.result() for got in in_threads(10, lambda: search(client))]
     assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
     assert len(stand_in.requests) == 1
 
@@ -234,11 +190,11 @@ def test_log_lines_have_the_id_of_the_request(
 
 
 def test_movies_are_passed_on_before_anyone_has_the_page(
-    make: Callable[..., Client], stand_in: StandIn
+    make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
     """Whoever keeps a record of movies has them when the caller does, and not again on a hit."""
     passed: list[Any] = []
-    client = make(on_page=passed.append)
+    client = make_client(on_page=passed.append)
     assert passed == [search(client).movies]
     search(client)
     assert len(passed) == 1
@@ -253,10 +209,10 @@ def test_cookies_are_neither_kept_nor_sent(client: Client, stand_in: StandIn) ->
 
 
 def test_a_small_bulkhead_still_answers_everyone(
-    make: Callable[..., Client], stand_in: StandIn
+    make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
     """With one request at a time, twenty different searches are all answered, one by one."""
-    client = make(concurrency=1, deadline=30)
+    client = make_client(concurrency=1, deadline=30)
     with ThreadPoolExecutor(20) as pool:
         pages = list(pool.map(lambda number: search(client, str(number)), range(20)))
     assert {page.source for page in pages} == {"miss"}

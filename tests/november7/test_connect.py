@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import trustme
-from makers import eventually, fail, make_client
+from helpers import eventually
 from requests import Request, Response
 
 from movies.november7 import connect, refresher
 from movies.november7.errors import ConnectionFailed, TimedOut
 from movies.november7.transport import BoundedHTTPAdapter, Transport
+from november7.clients import build_client, fail
 from stand_in.server import Faults, StandIn
 
 HOST = "provider.test"
@@ -86,7 +87,7 @@ def test_probes_reach_a_provider_whose_first_address_is_dead(
 ) -> None:
     resolve(DEAD, GOOD)
     monkeypatch.setattr(refresher, "INTERVAL", 0.1)
-    client = make_client(f"http://{HOST}:{stand_in.port}/", tmp_path, deadline=0.6)
+    client = build_client(f"http://{HOST}:{stand_in.port}/", tmp_path, deadline=0.6)
     with closing(client):
         stand_in.faults = Faults(reset=1)
         fail(client)

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from makers import movie
 from requests import PreparedRequest
 
 from movies.november7.contract import CheckedResponse, checked_page
 from movies.november7.errors import BadResponse
+from november7.clients import movie
 
 WRONG: dict[str, list[Any]] = {  # values that the members of a movie can't have
     "id": [None, "", "not-a-uuid", 7, [], True],

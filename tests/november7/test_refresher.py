@@ -3,15 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
 import time_machine
-from makers import TTL, counted, eventually, fail, make_client
+from helpers import counted, eventually
 
 from movies.november7.client import Client
 from movies.november7.errors import Unavailable
+from november7.clients import TTL, fail, search
 from stand_in.server import Faults, StandIn
 
 INTERVAL = 0.05
@@ -25,17 +25,9 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Makes clients of the stand-in."""
-    made = []
-
-    def make(**settings: Any) -> Client:
-        made.append(make_client(stand_in.url, tmp_path, deadline=0.25, **settings))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
+def make(make_client: Callable[..., Client]) -> Iterator[Callable[..., Client]]:
+    """Makes clients with little time, and waits for their threads to end."""
+    yield partial(make_client, deadline=0.25)
     assert eventually(lambda: not looks_after())
 
 
@@ -44,20 +36,9 @@ def client(make: Callable[..., Client]) -> Client:
     return make()
 
 
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    """The time of day, which stands still until it is moved."""
-    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
-        yield clock
-
-
 def looks_after() -> bool:
     """Whether a thread looks after the provider."""
     return any(thread.name == THREAD for thread in threading.enumerate())
-
-
-def search(client: Client, query: str = "matrix") -> Any:
-    return client.search(query, skip=0, limit=3)
 
 
 def take_down(client: Client, stand_in: StandIn, **share: float) -> None:

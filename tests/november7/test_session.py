@@ -3,18 +3,19 @@
 import json
 import sqlite3
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import time_machine
-from makers import QUERY, STALE, TTL, counted, make_client, unreachable_redis
+from helpers import counted
 from redis import Redis
 
 from movies.november7.client import Client
 from movies.november7.sample.catalogue import asked
 from movies.november7.session import PageKey
+from november7.clients import QUERY, STALE, TTL, unreachable_redis
 from stand_in.server import StandIn
 
 URL = "http://november7.example/movies/"
@@ -39,20 +40,6 @@ TEXTS = [
     "x" * 200,
     "🎬" * 200,
 ]
-
-
-@pytest.fixture
-def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Makes clients of the stand-in that cache in one directory."""
-    made = []
-
-    def make(**settings: object) -> Client:
-        made.append(make_client(stand_in.url, tmp_path, **settings))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def search(client: Client, query: str = QUERY) -> str:
@@ -87,44 +74,44 @@ def test_no_two_pages_share_a_key() -> None:
 
 @pytest.mark.parametrize("text", [text for text in TEXTS if text], ids=ascii)
 def test_every_text_reaches_the_provider_exactly(
-    make: Callable[..., Client], stand_in: StandIn, text: str
+    make_client: Callable[..., Client], stand_in: StandIn, text: str
 ) -> None:
     """What is searched is what is asked, to the character, and its answer is found again."""
-    client = make()
+    client = make_client()
     assert [search(client, text), search(client, text)] == ["miss", "hit"]
     assert [asked(target)["query"] for target in stand_in.requests] == [text]
 
 
-def test_sqlite_holds_json(make: Callable[..., Client], tmp_path: Path) -> None:
+def test_sqlite_holds_json(make_client: Callable[..., Client], tmp_path: Path) -> None:
     """An entry in the file is JSON with the page in it; nothing is ever unpickled."""
-    search(make())
+    search(make_client())
     ((value,),) = stored(tmp_path, "value")
     assert total(value) == 5
 
 
-def test_redis_holds_json(make: Callable[..., Client], redis: Redis) -> None:
+def test_redis_holds_json(make_client: Callable[..., Client], redis: Redis) -> None:
     """So is an entry in Redis."""
-    client = make(redis=redis)
+    client = make_client(redis=redis)
     search(client)
     key = PageKey(QUERY, 0, 3).key(client.url)
     assert total(redis.get(f"november7:{key}")) == 5
 
 
 def test_redis_keeps_a_page_through_its_stale_window(
-    make: Callable[..., Client], redis: Redis
+    make_client: Callable[..., Client], redis: Redis
 ) -> None:
     """An entry expires in Redis when it may no longer be served, not before."""
-    client = make(redis=redis)
+    client = make_client(redis=redis)
     search(client)
     left: Any = redis.ttl(f"november7:{PageKey(QUERY, 0, 3).key(client.url)}")
     assert TTL + STALE - 5 < left <= TTL + STALE + 1
 
 
 def test_sqlite_drops_what_is_past_its_stale_window(
-    make: Callable[..., Client], tmp_path: Path
+    make_client: Callable[..., Client], tmp_path: Path
 ) -> None:
     """Whenever a page is stored, dead ones go; stale ones stay."""
-    client = make()
+    client = make_client()
     with time_machine.travel(THEN, tick=False) as clock:
         search(client, "dead")
         clock.shift(TTL + 1)
@@ -136,32 +123,39 @@ def test_sqlite_drops_what_is_past_its_stale_window(
     }
 
 
-def test_a_cache_outlives_its_process(make: Callable[..., Client], stand_in: StandIn) -> None:
+def test_a_cache_outlives_its_process(
+    make_client: Callable[..., Client], stand_in: StandIn
+) -> None:
     """What one process fetched the next one finds."""
-    assert [search(make()), search(make())] == ["miss", "hit"]
+    assert [search(make_client()), search(make_client())] == ["miss", "hit"]
     assert len(stand_in.requests) == 1
 
 
-def test_a_redis_that_is_away_is_a_miss(make: Callable[..., Client], stand_in: StandIn) -> None:
+def test_a_redis_that_is_away_is_a_miss(
+    make_client: Callable[..., Client], stand_in: StandIn
+) -> None:
     """Without the store every search asks the provider, and each failure is counted."""
-    client, errors = make(redis=unreachable_redis()), counted("november7_cache_store_errors_total")
+    client, errors = (
+        make_client(redis=unreachable_redis()),
+        counted("november7_cache_store_errors_total"),
+    )
     assert [search(client), search(client)] == ["miss", "miss"]
     assert len(stand_in.requests) == 2
     assert counted("november7_cache_store_errors_total") > errors
 
 
-def test_an_unreadable_file_begins_anew(make: Callable[..., Client], tmp_path: Path) -> None:
+def test_an_unreadable_file_begins_anew(make_client: Callable[..., Client], tmp_path: Path) -> None:
     """A cache file that isn't one is replaced at the start."""
     (tmp_path / "cache.sqlite").write_bytes(b"not a database" * 500)
-    client = make()
+    client = make_client()
     assert [search(client), search(client)] == ["miss", "hit"]
 
 
 def test_a_file_that_rots_is_a_miss(
-    make: Callable[..., Client], stand_in: StandIn, tmp_path: Path
+    make_client: Callable[..., Client], stand_in: StandIn, tmp_path: Path
 ) -> None:
     """A cache file that breaks while it is used costs requests, not searches."""
-    client = make()
+    client = make_client()
     search(client)
     client.cache.responses.close()
     for path in tmp_path.glob("cache.sqlite*"):
@@ -170,9 +164,9 @@ def test_a_file_that_rots_is_a_miss(
     assert len(stand_in.requests) == 3
 
 
-def test_an_entry_that_rots_is_a_miss(make: Callable[..., Client], tmp_path: Path) -> None:
+def test_an_entry_that_rots_is_a_miss(make_client: Callable[..., Client], tmp_path: Path) -> None:
     """One entry that can't be read is fetched again and replaced."""
-    client = make()
+    client = make_client()
     search(client)
     with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
         connection.execute("UPDATE responses SET value = '{\"half'")
@@ -181,11 +175,11 @@ def test_an_entry_that_rots_is_a_miss(make: Callable[..., Client], tmp_path: Pat
 
 
 def test_a_file_that_another_holds_is_a_miss(
-    make: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that never lets go of the file keeps pages from being stored, and holds nobody."""
     monkeypatch.setattr("movies.november7.session.BUSY_TIMEOUT", 10)
-    client = make()
+    client = make_client()
     other = sqlite3.connect(tmp_path / "cache.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert search(client) == "miss"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from makers import QUERY, eventually, make_client, unreachable_redis
+from helpers import eventually
 from redis import Redis
 
 from movies.november7 import shared_singleflight as module
@@ -16,6 +16,7 @@ from movies.november7.client import Client
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadStatus, TimedOut, Unavailable
 from movies.november7.shared_singleflight import SharedSingleFlight
+from november7.clients import QUERY, build_client, unreachable_redis
 from stand_in.server import Faults, StandIn
 
 LEASE_KEY = "test-flight:k"
@@ -184,7 +185,7 @@ def test_without_redis_everyone_leads(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def clients(stand_in: StandIn, tmp_path: Path, redis: Redis) -> Iterator[list[Client]]:
-    clients = [make_client(stand_in.url, tmp_path, redis=redis) for _ in range(2)]
+    clients = [build_client(stand_in.url, tmp_path, redis=redis) for _ in range(2)]
     yield clients
     for client in clients:
         client.close()

@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as WaitedTooLong
 from typing import Any
 
 import pytest
-from makers import at_once, counted, eventually
+from helpers import counted, eventually, in_threads
 
 from movies.logs import request_id
 from movies.november7 import singleflight as module
@@ -281,6 +281,6 @@ def test_many_pages_and_callers_at_once(make: Callable[..., SingleFlight]) -> No
                 outcomes.append(str(error))
         return outcomes
 
-    outcomes = [outcome for caller in at_once(8, call) for outcome in caller.result()]
+    outcomes = [outcome for caller in in_threads(8, call) for outcome in caller.result()]
     assert set(outcomes) == {"page", "no"}
     assert (len(outcomes), flights._calls, flights._waiters) == (2000, {}, 0)

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Accounts
+from accounts import Accounts
 from flask import Flask
-from makers import movie
 from werkzeug.test import TestResponse
 
 from movies.november7.sample.catalogue import Catalogue
+from november7.clients import movie
 from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
 from stand_in.server import Faults, StandIn
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import requests
 import time_machine
-from scripted import SECRET, Provider, scripted_provider
 
 from movies.november7.errors import (
     BadResponse,
@@ -19,6 +18,7 @@ from movies.november7.errors import (
 )
 from movies.november7.retries import MAX_TRIES
 from movies.november7.transport import MAX_REDIRECTS
+from november7.scripted import SECRET, Provider, scripted_provider
 
 STATUSES = [201, 204, 304, 400, 401, 402, 403, 404, 405, 406, 409, 410, 418, 429]
 STATUSES += [500, 501, 502, 503, 504]

@@ -5,10 +5,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from makers import counted
-from scripted import SECRET, Provider, scripted_provider
+from helpers import counted
 
 from movies.november7.errors import BadStatus, Unavailable
+from november7.scripted import SECRET, Provider, scripted_provider
 
 
 @pytest.fixture

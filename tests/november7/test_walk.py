@@ -1,61 +1,15 @@
 """Walks through the whole catalogue, and what is known after one."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import time_machine
-from makers import QUERY, TTL, make_client, movie
-from redis import Redis
 
 from movies.november7.client import Client, Page
 from movies.november7.errors import TimedOut, Unavailable
 from movies.november7.sample.catalogue import Catalogue
+from november7.clients import STRANGER, TTL, movie
 from stand_in.server import Faults, StandIn
-
-STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
-FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def cache(request: pytest.FixtureRequest) -> dict[str, Redis]:
-    """Where pages are cached: the test runs once on each."""
-    return {"redis": request.getfixturevalue("redis")} if request.param == "redis" else {}
-
-
-@pytest.fixture
-def make(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Makes clients of the stand-in."""
-    made = []
-
-    def make(**settings: Any) -> Client:
-        made.append(make_client(stand_in.url, tmp_path, **settings))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
-
-
-@pytest.fixture
-def client(make: Callable[..., Client], cache: dict[str, Redis]) -> Client:
-    return make(deadline=0.5, **cache)
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    """The time of day, which stands still until it is moved."""
-    with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
-        yield clock
-
-
-def search(client: Client, query: str = QUERY) -> Page:
-    return client.search(query, skip=0, limit=3)
-
-
-def titles(page: Page) -> list[str]:
-    return [movie["title"] for movie in page.movies]
 
 
 def total(pages: Iterator[Page]) -> int:

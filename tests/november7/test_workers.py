@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import requests
-from makers import eventually
+from helpers import eventually
 from redis import Redis
 from served import WORKERS, Served, served
 

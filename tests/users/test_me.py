@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, Accounts, rows
+from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from tables import rows
 
 from movies.movies import tallies
 

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, Accounts, rows
+from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import IntegrityError
+from tables import rows
 
 from movies.auth import passwords
 from movies.auth.models import User

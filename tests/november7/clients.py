@@ -1,25 +1,24 @@
-"""What the tests of the provider's border share: clients of it, movies, counts."""
+"""Clients of the stand-in provider, and the movies and searches that the tests make."""
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
-from prometheus_client import REGISTRY
 from redis import Redis
 
-from movies.november7.client import Client
+from movies.november7.client import Client, Page
 from movies.november7.errors import Unavailable
 from movies.november7.session import build_session
 from movies.november7.transport import BoundedHTTPAdapter
 
 TTL, STALE = 60, 600
 QUERY = "matrix"  # of which the sample catalogue holds five
+STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
+FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
 
 
-def make_client(url: str, directory: Path, **settings: Any) -> Client:
+def build_client(url: str, directory: Path, **settings: Any) -> Client:
     """A client of the provider at `url`, which caches in `directory` or in `redis`."""
     settings = {"stale": STALE, "deadline": 2.0, "concurrency": 8} | settings
     session = build_session(
@@ -49,23 +48,13 @@ def movie(number: int = 1, **members: Any) -> Any:
     }
 
 
-def counted(name: str, **labels: str) -> float:
-    """The value of a metric, 0 where it has none yet."""
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+def search(client: Client, query: str = QUERY) -> Page:
+    """The first three movies that match."""
+    return client.search(query, skip=0, limit=3)
 
 
-def eventually(condition: Callable[[], bool], *, within: float = 5) -> bool:
-    """Whether `condition` came true within so many seconds."""
-    end = monotonic() + within
-    while not condition() and monotonic() < end:
-        sleep(0.005)
-    return condition()
-
-
-def at_once(number: int, call: Callable[[], Any]) -> list[Future[Any]]:
-    """What `number` threads got that made the same call."""
-    with ThreadPoolExecutor(number) as pool:
-        return [pool.submit(call) for _ in range(number)]
+def titles(page: Page) -> list[str]:
+    return [movie["title"] for movie in page.movies]
 
 
 def fail(client: Client, times: int = 3) -> None:

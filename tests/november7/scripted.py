@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import responses
-from makers import movie
 from requests import PreparedRequest, Request, Response
 
 from movies.november7.transport import BoundedHTTPAdapter, Transport
+from november7.clients import movie
 
 SECRET = "the provider's own words"
 

@@ -1,0 +1,30 @@
+"""What tests of any part use: a moment, metrics, threads and waiting."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import Any
+
+from prometheus_client import REGISTRY
+
+THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)  # where the `clock` fixture stops the time of day
+
+
+def counted(name: str, **labels: str) -> float:
+    """The value of a metric, 0 where it has none yet."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def eventually(condition: Callable[[], bool], *, within: float = 5) -> bool:
+    """Whether `condition` came true within so many seconds."""
+    end = monotonic() + within
+    while not condition() and monotonic() < end:
+        sleep(0.005)
+    return condition()
+
+
+def in_threads(number: int, call: Callable[[], Any]) -> list[Future[Any]]:
+    """What `number` threads got that made the same call."""
+    with ThreadPoolExecutor(number) as pool:
+        return [pool.submit(call) for _ in range(number)]

@@ -1,0 +1,38 @@
+"""Fixtures of the provider's tests: clients of the stand-in, on either cache."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from movies.november7.client import Client
+from november7.clients import build_client
+from stand_in.server import StandIn
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def cache(request: pytest.FixtureRequest) -> dict[str, Redis]:
+    """Where pages are cached: the test runs once on each."""
+    return {"redis": request.getfixturevalue("redis")} if request.param == "redis" else {}
+
+
+@pytest.fixture
+def make_client(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the stand-in that cache in one directory."""
+    made = []
+
+    def make(**settings: Any) -> Client:
+        made.append(build_client(stand_in.url, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client: Callable[..., Client], cache: dict[str, Redis]) -> Client:
+    """A client of the stand-in, on either cache."""
+    return make_client(deadline=0.5, **cache)
