@@ -24,11 +24,17 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("movies.november7.refresher.INTERVAL", INTERVAL)
 
 
-@pytest.fixture
-def make(make_client: Callable[..., Client]) -> Iterator[Callable[..., Client]]:
-    """Makes clients with little time, and waits for their threads to end."""
-    yield partial(make_client, deadline=0.25)
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Closing the clients, which happens before this ends, ends their threads."""
+    yield
     assert eventually(lambda: not looks_after())
+
+
+@pytest.fixture
+def make(make_client: Callable[..., Client]) -> Callable[..., Client]:
+    """Makes clients that have little time for a search."""
+    return partial(make_client, deadline=0.25)
 
 
 @pytest.fixture
