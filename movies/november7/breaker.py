@@ -1,34 +1,48 @@
-"""Whether November 7 is held to be down. One breaker a process."""
+"""The circuit breaker of a process: while it is open, November 7 is considered down."""
 
 import threading
+import time
 
 from movies.november7 import metrics
 
-FAILURES = 3  # fetches in a row, each of which had used up its tries or its deadline
+FAILURES = 3  # failed fetches in a row, each of which used up its tries or its deadline
 
 
 class Breaker:
-    """Opens after FAILURES failed fetches in a row; any success closes it."""
+    """Opens after FAILURES failed fetches in a row, or by `hold`; the next success closes it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
+        self._held_until = 0.0
         metrics.BREAKER_OPEN.set(0)
 
     @property
     def is_open(self) -> bool:
-        """True while the provider is plainly down."""
+        """Whether November 7 is considered down: only probes are sent to it."""
         return self._failures >= FAILURES
 
+    @property
+    def hold_left(self) -> float:
+        """Seconds for which not even a probe is sent, because November 7 asked for that."""
+        return max(0.0, self._held_until - time.monotonic())
+
     def succeeded(self) -> None:
-        """A fetch had a true answer."""
-        if self._failures:
+        """Count a fetch that was answered. During a hold it changes nothing."""
+        if self._failures and not self.hold_left:
             with self._lock:
                 self._failures = 0
                 metrics.BREAKER_OPEN.set(0)
 
     def failed(self) -> None:
-        """A fetch had none."""
+        """Count a fetch that failed because November 7 seems to be down."""
         with self._lock:
             self._failures += 1
             metrics.BREAKER_OPEN.set(self.is_open)
+
+    def hold(self, seconds: float) -> None:
+        """Open at once, and leave November 7 alone for that long."""
+        with self._lock:
+            self._failures = max(self._failures, FAILURES)
+            self._held_until = max(self._held_until, time.monotonic() + seconds)
+            metrics.BREAKER_OPEN.set(1)

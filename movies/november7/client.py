@@ -23,7 +23,7 @@ from movies.november7 import metrics
 from movies.november7.breaker import Breaker
 from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
-from movies.november7.errors import InvalidRequest, TimedOut, Unavailable
+from movies.november7.errors import InvalidRequest, Overloaded, TimedOut, Unavailable
 from movies.november7.refresher import INTERVAL, BackgroundRefresher
 from movies.november7.session import NAMESPACE, PageKey
 from movies.november7.shared_singleflight import SharedSingleFlight
@@ -197,7 +197,8 @@ class Client:
 
     def _fail_fast(self) -> None:
         if self.breaker.is_open:
-            raise Unavailable("November 7 is down", retry_after=math.ceil(INTERVAL))
+            wait = max(INTERVAL, self.breaker.hold_left)
+            raise Unavailable("November 7 is down", retry_after=math.ceil(wait))
 
     def _fly(
         self, wanted: PageKey, since: datetime | None, is_refresh: bool, deadline: Deadline
@@ -243,7 +244,9 @@ class Client:
                 "a fetch from November 7 failed",
                 extra={"outcome": error.outcome, "reason": str(error)},
             )
-            if had_time:
+            if isinstance(error, Overloaded) and error.pause:
+                self.breaker.hold(error.pause)
+            elif had_time and error.is_outage:
                 self.breaker.failed()
             if self.breaker.is_open:
                 self._refresher.begin()

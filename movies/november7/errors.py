@@ -5,11 +5,15 @@ Unavailable            no usable answer, for any reason
 ├── Busy               our own limit on concurrent requests was reached; nothing was sent
 ├── ConnectionFailed   no connection, or one that broke off
 ├── BadStatus          a status other than 200 or 422
+│   └── Overloaded     429 or 503 with `Retry-After`
 ├── BadResponse        a 200 whose body breaks the provider's contract
 └── InvalidRequest     422: our request is wrong, which is a defect of ours
 """
 
+import math
 from typing import ClassVar
+
+MAX_PAUSE = 300  # seconds for which a `Retry-After` keeps us from asking again
 
 
 class Unavailable(Exception):
@@ -17,11 +21,13 @@ class Unavailable(Exception):
 
     `retry_after`: whole seconds after which another attempt makes sense. `max_tries`: how many
     requests of one fetch may end like this before the fetch fails; 1 means it is not retried.
-    `outcome`: the label under which such a request is counted and logged.
+    `is_outage`: whether such a fetch suggests that November 7 is down. `outcome`: the label under
+    which such a request is counted and logged.
     """
 
     outcome: ClassVar[str] = "unavailable"
     max_tries: ClassVar[int] = 1
+    is_outage: ClassVar[bool] = False
     retry_after: int = 5
 
     def __init__(self, reason: str, *, retry_after: int | None = None) -> None:
@@ -40,6 +46,7 @@ class TimedOut(Unavailable):
 
     outcome = "timed_out"
     max_tries = 8
+    is_outage = True
 
 
 class Busy(Unavailable):
@@ -54,6 +61,7 @@ class ConnectionFailed(Unavailable):
 
     outcome = "connection_failed"
     max_tries = 8
+    is_outage = True
 
 
 class BadStatus(Unavailable):
@@ -64,6 +72,7 @@ class BadStatus(Unavailable):
 
     outcome = "bad_status"
     max_tries = 8  # at 30 % refusals 0.3^8 of fetches fail: 1 in 15,000; at 60 % 1 in 60
+    is_outage = True
 
     def __init__(
         self, reason: str, *, pause: float | None = None, retry_after: int | None = None
@@ -72,8 +81,16 @@ class BadStatus(Unavailable):
         self.pause = pause
 
 
+class Overloaded(BadStatus):
+    """429 or 503: November 7 asks to be left alone for `pause` seconds, MAX_PAUSE at most."""
+
+    def __init__(self, reason: str, *, pause: float, retry_after: int | None = None) -> None:
+        pause = min(pause, MAX_PAUSE)
+        super().__init__(reason, pause=pause, retry_after=retry_after or math.ceil(pause))
+
+
 class BadResponse(Unavailable):
-    """A 200 whose body breaks the provider's contract."""
+    """A 200 whose body breaks the provider's contract: November 7 is up, but wrong."""
 
     outcome = "bad_response"
     max_tries = 3

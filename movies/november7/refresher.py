@@ -104,7 +104,7 @@ class BackgroundRefresher:
                     self._running = False
                     return
             try:
-                if self._breaker.is_open:
+                if self._breaker.is_open and not self._breaker.hold_left:
                     self._start(object(), self._probe)
                 for page in owed if not self._breaker.is_open else ():
                     self._start(page, partial(self._refresh, page))

@@ -9,7 +9,7 @@ from requests import Response
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from movies.november7.deadline import Deadline
-from movies.november7.errors import BadStatus, Unavailable
+from movies.november7.errors import BadStatus, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Retries:
     def __init__(self, deadline: Deadline, sleep: Callable[[float], None] = time.sleep) -> None:
         self.tries = 0
         self._deadline = deadline
-        self._failures: Counter[str] = Counter()
+        self._failures: Counter[type[Unavailable]] = Counter()
         self._retrying = Retrying(
             sleep=sleep,
             retry=retry_if_exception_type(Unavailable),
@@ -46,7 +46,7 @@ class Retries:
             try:
                 return request()
             except Unavailable as error:
-                self._failures[error.outcome] += 1
+                self._failures[type(error)] += 1
                 raise
 
         return self._retrying(counted)
@@ -63,11 +63,11 @@ class Retries:
 
     def _is_over(self, state: RetryCallState) -> bool:
         error = _failure(state)
-        return (
-            self.tries >= MAX_TRIES
-            or self._failures[error.outcome] >= error.max_tries
-            or state.upcoming_sleep > self._deadline.left() - MIN_TRY_TIME
-        )
+        left = self._deadline.left() - MIN_TRY_TIME
+        failures = self._failures[type(error)]
+        if isinstance(error, Overloaded) and (error.pause or 0) >= left:
+            return failures >= 2  # a single refusal may be one of the random ones
+        return self.tries >= MAX_TRIES or failures >= error.max_tries or state.upcoming_sleep > left
 
     def _log(self, state: RetryCallState) -> None:
         error = _failure(state)

@@ -31,6 +31,7 @@ from movies.november7.errors import (
     BadStatus,
     ConnectionFailed,
     InvalidRequest,
+    Overloaded,
     TimedOut,
     Unavailable,
 )
@@ -127,8 +128,11 @@ def _answer(request: PreparedRequest, response: Response) -> Response:
     if response.status_code == 422:
         raise InvalidRequest("November 7 called our request invalid")
     if response.status_code != 200:
+        reason = f"November 7 answered {response.status_code}"
         pause = _seconds(response.headers.get("Retry-After"))
-        raise BadStatus(f"November 7 answered {response.status_code}", pause=pause)
+        if response.status_code in (429, 503) and pause:
+            raise Overloaded(reason, pause=pause)
+        raise BadStatus(reason, pause=pause)
     body = response.raw.read(MAX_BODY + 1, decode_content=True)
     if len(body) > MAX_BODY:
         raise BadResponse("the answer is larger than any page")

@@ -1,51 +1,85 @@
-"""When November 7 is held to be down."""
+"""When the circuit breaker is open."""
 
+from types import SimpleNamespace
+
+import pytest
 from helpers import counted
 
 from movies.november7.breaker import FAILURES, Breaker
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The breaker's clock: it stands at `now` seconds."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("movies.november7.breaker.time", clock)
+    return clock
+
+
 def failed(times: int) -> Breaker:
-    """A breaker that has seen so many failures in a row."""
+    """A breaker after this many failures in a row."""
     breaker = Breaker()
     for _ in range(times):
         breaker.failed()
     return breaker
 
 
-def test_the_breaker_begins_closed() -> None:
-    """Until something has failed the provider is held to be up."""
+def test_a_new_breaker_is_closed() -> None:
     assert not Breaker().is_open
 
 
-def test_a_few_failures_do_not_open_it() -> None:
-    """One failure fewer than it takes leaves it closed."""
+def test_too_few_failures_leave_it_closed() -> None:
     assert not failed(FAILURES - 1).is_open
 
 
 def test_failures_in_a_row_open_it() -> None:
-    """As many failures as it takes, one after another, open it."""
     assert failed(FAILURES).is_open
 
 
-def test_a_success_begins_the_count_anew() -> None:
-    """Failures with a success between them aren't in a row."""
+def test_a_success_resets_the_count() -> None:
     breaker = failed(FAILURES - 1)
     breaker.succeeded()
     breaker.failed()
     assert not breaker.is_open
 
 
-def test_a_success_closes_it() -> None:
-    """However many failures there were, one true answer shows that the provider is back."""
+def test_one_success_closes_it_after_any_number_of_failures() -> None:
     breaker = failed(FAILURES * 2)
     breaker.succeeded()
     assert not breaker.is_open
 
 
-def test_its_state_is_a_metric() -> None:
-    """The gauge follows it when it opens and when it closes."""
+def test_a_hold_opens_it_at_once() -> None:
+    breaker = Breaker()
+    breaker.hold(60)
+    assert breaker.is_open
+    assert 59 < breaker.hold_left <= 60
+
+
+def test_a_success_during_a_hold_does_not_close_it(clock: SimpleNamespace) -> None:
+    """A request that was sent before the hold may be answered during it."""
+    breaker = Breaker()
+    breaker.hold(60)
+    clock.now += 59
+    breaker.succeeded()
+    assert breaker.is_open
+    clock.now += 1
+    breaker.succeeded()
+    assert (breaker.is_open, breaker.hold_left) == (False, 0)
+
+
+def test_a_shorter_hold_does_not_replace_a_longer_one(clock: SimpleNamespace) -> None:
+    breaker = Breaker()
+    breaker.hold(60)
+    breaker.hold(1)
+    assert breaker.hold_left == 60
+
+
+def test_its_state_is_a_metric(clock: SimpleNamespace) -> None:
     breaker = failed(FAILURES)
     opened = counted("november7_breaker_open")
     breaker.succeeded()
-    assert (opened, counted("november7_breaker_open")) == (1, 0)
+    closed = counted("november7_breaker_open")
+    breaker.hold(1)
+    assert (opened, closed, counted("november7_breaker_open")) == (1, 0, 1)

@@ -9,10 +9,12 @@ import requests
 import time_machine
 
 from movies.november7.errors import (
+    MAX_PAUSE,
     BadResponse,
     BadStatus,
     ConnectionFailed,
     InvalidRequest,
+    Overloaded,
     TimedOut,
     Unavailable,
 )
@@ -144,6 +146,33 @@ def test_a_retry_after_past_the_deadline_or_invalid_is_ignored(
     provider.refuse(1, retry_after=text)
     assert provider.send().json() == provider.page
     assert 0 <= provider.pauses[0] <= 0.1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_pause_past_the_deadline_that_is_asked_for_twice_ends_the_fetch(
+    provider: Provider, status: int
+) -> None:
+    """Once may be one of the random refusals."""
+    provider.refuse(8, status, retry_after="60")
+    with pytest.raises(Overloaded) as failure:
+        provider.send()
+    assert len(provider.requests) == 2
+    assert (failure.value.pause, failure.value.retry_after) == (60, 60)
+
+
+def test_a_pause_is_limited(provider: Provider) -> None:
+    provider.refuse(8, retry_after="86400")
+    with pytest.raises(Overloaded) as failure:
+        provider.send()
+    assert (failure.value.pause, failure.value.retry_after) == (MAX_PAUSE, MAX_PAUSE)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 502])
+def test_retry_after_with_another_status_does_not_end_the_fetch(
+    provider: Provider, status: int
+) -> None:
+    provider.refuse(5, status, retry_after="60")
+    assert provider.send().json() == provider.page
 
 
 def test_retry_after_zero_keeps_the_backoff(provider: Provider) -> None:
