@@ -17,7 +17,7 @@ dev: migrate .venv/dev ## Serve on PORT, reloading on every change
 		$(BIN)/flask --app wsgi run --debug
 
 test: .venv/dev ## Run the whole test suite
-	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
 
 lint: .venv/dev ## Check style, types and container files
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Fixtures of all tests: the application on either database, its client, its commands, an account.
 
-PostgreSQL and Redis are used where they are reachable. Where they aren't, the tests that need them
-are skipped by name, unless `CI` is set: then they fail.
+Tests that need PostgreSQL, Redis or a browser are skipped where it is missing, but fail if `CI` is
+set.
 """
 
 import clean_environment  # noqa: F401
@@ -30,7 +30,13 @@ from movies.auth import passwords
 from movies.extensions import db
 from stand_in.server import StandIn
 
+pytest_plugins = ["skips", "pytester"]
 passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files start first, so that parallel workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

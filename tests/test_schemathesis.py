@@ -48,7 +48,7 @@ CONFIG = {
         },
     ],
 }
-pytestmark = pytest.mark.xdist_group("schemathesis")  # one run is behind all of these tests
+pytestmark = pytest.mark.slow
 AnyCase = Case[APIOperation[Any, Any, Any, Any]]
 ENDS_ITS_TOKEN = {"delete_me", "change_password"}
 

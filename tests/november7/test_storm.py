@@ -51,7 +51,10 @@ CACHE_STATUS = re.compile(
 )
 PROVIDER_TEXTS = [REFUSAL, TRACEBACK.strip(), ERROR_PAGE.strip(), "Traceback", "doctype"]
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
 
 
 @pytest.fixture

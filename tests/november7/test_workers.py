@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from typing import Any
 
 import pytest
 import requests
@@ -19,6 +18,8 @@ from redis import Redis
 from served import WORKERS, Served, served
 
 from stand_in.server import Faults, StandIn
+
+pytestmark = pytest.mark.slow
 
 DEADLINE = 3
 CALLERS = 60
@@ -31,12 +32,7 @@ def provider() -> Iterator[StandIn]:
         yield running
 
 
-def stored_in(name: str) -> Any:
-    """A kind of store, whose tests share a server and so run in one process."""
-    return pytest.param(name, marks=pytest.mark.xdist_group(f"workers-{name}"))
-
-
-@pytest.fixture(scope="module", params=[stored_in("sqlite"), stored_in("redis")])
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
 def app(
     request: pytest.FixtureRequest, provider: StandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
