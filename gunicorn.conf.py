@@ -1,19 +1,58 @@
 """How the application is served; gunicorn reads this file by itself."""
 
+import fcntl
+import gc
 import os
+import resource
 import shutil
+import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 from config import Config
 
-bind = f"0.0.0.0:{Config.PORT}"
+# Each worker counts in files of its own, and /metrics adds them up. Each run of a server has a
+# directory of its own and holds a lock on it, so that nobody deletes it while a worker is alive.
+METRICS = Config.INSTANCE_DIR / "metrics"
+metrics_directory = METRICS / f"{Config.PORT}-{os.getpid()}"
+
+
+def claim_metrics_directory() -> None:
+    """Begin counting at zero, in an empty directory."""
+    shutil.rmtree(metrics_directory, ignore_errors=True)  # of an earlier process with our id
+    metrics_directory.mkdir(mode=0o700, parents=True)
+    if lock(metrics_directory) is None:
+        sys.exit(f"Error: INSTANCE_DIR {Config.INSTANCE_DIR} is used by another machine's server.")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_directory)
+
+
+def lock(directory: Path) -> int | None:
+    """The file descriptor that holds the lock on a directory; None if another process has it."""
+    descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+if "movies" not in sys.modules:  # not when the configuration is read again
+    claim_metrics_directory()
+
+# Imported here, the code is shared by all workers. Each creates an application of its own, so no
+# connection, lock or thread is inherited.
+from movies import metrics  # noqa: E402
+from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
+
+bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
 workers = Config.WEB_CONCURRENCY
 
-# Threads are cheap while they wait, and made only when needed. There are more of them than callers
-# who may wait for November 7 at once (MAX_WAITERS in movies/november7/flights.py), so those can't
-# keep sign-in, ratings and warm searches from being answered.
+# Threads are cheap while they wait, and created only when needed. Callers who wait for November 7
+# leave some free, for sign-in, ratings and searches that the cache answers.
 worker_class = "movies.worker.Worker"
-threads = 256
+threads = MAX_WAITERS + 64
 worker_connections = 2000
 sendfile = False  # the worker sends, so that a slow reader holds no thread
 
@@ -26,20 +65,62 @@ control_socket_disable = True
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = ""
 
-# Each worker counts in a file of its own, and /metrics adds them up.
-metrics_dir = Config.INSTANCE_DIR / "metrics" / str(Config.PORT)
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
-metrics_dir.mkdir(parents=True, exist_ok=True)
+_, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
 
-def on_starting(_server: Any) -> None:
-    """Begin counting at zero."""
-    shutil.rmtree(metrics_dir, ignore_errors=True)
-    metrics_dir.mkdir(parents=True)
+def on_starting(server: Any) -> None:
+    """Check that the port is free, then delete the metrics of servers that have ended."""
+    is_inherited = "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ
+    for address in [] if is_inherited else server.address:
+        if isinstance(address, tuple):
+            check_free(*address)
+    for directory in METRICS.iterdir():
+        if (directory / "lock").exists() and directory != metrics_directory:
+            ended = lock(directory)
+            if ended is not None:
+                shutil.rmtree(directory, ignore_errors=True)
+                os.close(ended)
+
+
+def check_free(host: str, port: int) -> None:
+    """Exit with a message if the server cannot listen on this address."""
+    try:
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        shutil.rmtree(metrics_directory, ignore_errors=True)
+        sys.exit(
+            f"Error: cannot listen on {host}, port {port}: {error.strerror}. "
+            f"Set HOST or PORT to another one, such as PORT={port % 65535 + 1}."
+        )
+
+
+def when_ready(server: Any) -> None:
+    """Log the address of the documentation, and have workers share the memory of the code."""
+    host = "127.0.0.1" if Config.HOST in ("0.0.0.0", "::") else Config.HOST  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
+    address = Config.PUBLIC_URL or f"http://{host}:{Config.PORT}"
+    server.log.info("Documentation: %s/api/schema/swagger-ui/", address)
+    gc.collect()
+    gc.freeze()  # the garbage collector would write to shared pages
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Close the worker's connections and threads."""
+    if worker.booted:
+        worker.wsgi.extensions["november7"].close()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Forget the gauges of a worker that is gone."""
-    from prometheus_client import multiprocess  # noqa: PLC0415  once its directory is set
+    """Keep the counts of a worker that has ended, and delete its files."""
+    metrics.retire(worker.pid, metrics_directory)
 
-    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+def on_exit(_server: Any) -> None:
+    """Delete the metrics."""
+    shutil.rmtree(metrics_directory, ignore_errors=True)

@@ -1,7 +1,6 @@
 """Liveness, readiness and metrics: for whoever runs the service, not for its clients."""
 
 import logging
-import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,17 +8,11 @@ from concurrent.futures import TimeoutError as WaitTimeout
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    generate_latest,
-    multiprocess,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from movies import provider
+from movies import metrics, provider
 from movies.errors import PROBLEMS
 from movies.problems import problem_response
 
@@ -124,16 +117,7 @@ class DatabaseCheck:
         return create_engine(config["SQLALCHEMY_DATABASE_URI"], **options, poolclass=NullPool)
 
 
-@bp.get("/metrics")
-def metrics() -> Response:
+@bp.get("/metrics", endpoint="metrics")
+def metrics_of_all_workers() -> Response:
     """Return the metrics of all workers of this server, in Prometheus's text format."""
-    return Response(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
-
-
-def registry() -> CollectorRegistry:
-    """The metrics of all workers of this server, or of this process if it is the only one."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
-    workers = CollectorRegistry()
-    multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]
-    return workers
+    return Response(generate_latest(metrics.registry()), content_type=CONTENT_TYPE_LATEST)

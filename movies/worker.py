@@ -54,6 +54,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                 raise
             return
+        if address[0].startswith("::ffff:"):  # an IPv4 client of a socket that serves both
+            address = (address[0].removeprefix("::ffff:"), address[1])
         self.nr_conns += 1
         conn = TConn(self.cfg, ClientSocket(accepted), address, listener.getsockname())
         conn.timeout = time.monotonic() + REQUEST_TIMEOUT

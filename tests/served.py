@@ -22,8 +22,8 @@ ESTABLISHED = "01"  # as /proc/net/tcp has it
 class Served:
     """The running application; `ask` is `requests.request` on its API, on a connection of its own.
 
-    `pids` are its workers'; `log` is what it has written so far; `is_shared` where its workers
-    share a Redis.
+    `pids` are its workers', `pid` their master's; `environment` is its settings; `log` is what it
+    has written so far; `is_shared` where its workers share a Redis.
     """
 
     def __init__(self, directory: Path, **settings: str) -> None:
@@ -33,7 +33,7 @@ class Served:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self._log = directory / "log"
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
             "MOVIES_CONFIG": "development",
             "MOVIES_ENV_FILE": "",
@@ -51,7 +51,7 @@ class Served:
     def start(self) -> Self:
         """Migrate the database, serve, and sign an account in."""
         python = [sys.executable, "-m"]
-        options: dict[str, Any] = {"cwd": ROOT, "env": self._environment}
+        options: dict[str, Any] = {"cwd": ROOT, "env": self.environment}
         subprocess.run(
             [*python, "flask", "--app", "wsgi", "db", "upgrade"],
             check=True,
@@ -77,6 +77,11 @@ class Served:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process id of gunicorn's master."""
+        return self._process.pid
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
         with requests.Session() as session:

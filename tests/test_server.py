@@ -1,0 +1,116 @@
+"""How gunicorn serves the application: ports, metrics over restarts, start and stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import eventually
+from served import ROOT, WORKERS, Served, served
+
+SEARCHES = "november7_cache_total"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The instance directory, with the metrics of a server that was killed."""
+    directory = tmp_path_factory.mktemp("served")
+    ended = directory / "metrics" / "8000-1"
+    ended.mkdir(parents=True)
+    (ended / "lock").touch()
+    (ended / "counter_1.db").touch()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def app(directory: Path) -> Iterator[Served]:
+    with served(directory, HOST="::" if socket.has_dualstack_ipv6() else "0.0.0.0") as running:
+        yield running
+
+
+def searches(app: Served) -> float:
+    return app.metric(SEARCHES + '{result="miss"}') + app.metric(SEARCHES + '{result="hit"}')
+
+
+def files(directory: Path) -> list[Path]:
+    """The metrics files of all servers that share an instance directory."""
+    return list(directory.glob("metrics/*/*.db"))
+
+
+def test_metrics_of_a_server_that_was_killed_are_deleted(app: Served, directory: Path) -> None:
+    assert app.ask("GET", "/metrics").ok
+    assert not (directory / "metrics" / "8000-1").exists()
+
+
+def test_the_log_names_the_address_of_the_documentation(app: Served) -> None:
+    address = f"{app.url}/api/schema/swagger-ui/"
+    assert f"Documentation: {address}" in app.log
+    assert app.ask("GET", "/api/schema/swagger-ui/").ok
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
+def test_a_host_of_two_colons_serves_ipv4_and_ipv6(app: Served) -> None:
+    port = int(app.url.rpartition(":")[2])
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, port)) as client:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_second_server_on_the_port_names_the_setting_and_leaves_the_first_alone(
+    app: Served, directory: Path
+) -> None:
+    app.search("matrix")
+    counted, kept = searches(app), files(directory)
+    second = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        cwd=ROOT,
+        env=app.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    last = second.stderr.splitlines()[-1]
+    assert (second.returncode, last.startswith("Error: cannot listen on")) == (1, True)
+    assert "PORT" in last
+    assert "Traceback" not in second.stderr
+    assert (searches(app), sorted(files(directory))) == (counted, sorted(kept))
+
+
+def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path) -> None:
+    app.search("matrix")
+    counted = searches(app)
+    for _ in range(2):
+        ended = app.pids[0]
+        app.kill(ended)
+        assert eventually(
+            lambda pid=ended: not any(path.stem.endswith(f"_{pid}") for path in files(directory)),
+            within=30,
+        )
+        assert eventually(lambda: len(app.pids) == WORKERS, within=30)
+    assert searches(app) == counted
+    app.search("matrix")
+    assert searches(app) == counted + 1
+
+
+def test_a_server_that_stops_finishes_requests_and_deletes_its_metrics(
+    app: Served, directory: Path
+) -> None:
+    """The last of this module, as it stops the server. A kept-alive connection is still served."""
+    port = int(app.url.rpartition(":")[2])
+    request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(30)
+        client.sendall(request)
+        os.kill(app.pid, signal.SIGTERM)
+        assert eventually(lambda: "Handling signal: term" in app.log, within=30)
+        client.sendall(b"\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert eventually(lambda: not app.pids, within=30)
+    assert eventually(lambda: not files(directory), within=30)
+    assert "Traceback" not in app.log
