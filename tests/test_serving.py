@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def searches(app: Served) -> float:
 def files(directory: Path) -> list[Path]:
     """The metrics files of all servers that share an instance directory."""
     return list(directory.glob("metrics/*/*.db"))
+
+
+def has_no_files(directory: Path, pid: int) -> bool:
+    return not any(path.stem.endswith(f"_{pid}") for path in files(directory))
 
 
 def test_metrics_of_a_server_that_was_killed_are_deleted(app: Served, directory: Path) -> None:
@@ -88,10 +93,7 @@ def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path)
     for _ in range(2):
         ended = app.pids[0]
         app.kill(ended)
-        assert eventually(
-            lambda pid=ended: not any(path.stem.endswith(f"_{pid}") for path in files(directory)),
-            within=30,
-        )
+        assert eventually(partial(has_no_files, directory, ended), within=30)
         assert eventually(lambda: len(app.pids) == WORKERS, within=30)
     assert searches(app) == counted
     app.search("matrix")
