@@ -141,6 +141,8 @@ class Config:
     # Seconds for which an access token and a refresh token are valid.
     JWT_ACCESS_TOKEN_EXPIRES = number("JWT_ACCESS_TOKEN_EXPIRES", 900, 1, YEARS)
     JWT_REFRESH_TOKEN_EXPIRES = number("JWT_REFRESH_TOKEN_EXPIRES", 2592000, 1, YEARS)
+    # Seconds that the clocks of two instances may differ (RFC 7519 section 4.1.4).
+    JWT_DECODE_LEEWAY = 10
     JWT_ALGORITHM = "HS256"
     JWT_DECODE_ALGORITHMS = ("HS256",)
     JWT_ENCODE_ISSUER = JWT_DECODE_ISSUER = "movies-api"

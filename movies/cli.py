@@ -1,6 +1,7 @@
 """Commands, beside those of Flask and its extensions. Each calls a service."""
 
 import sqlite3
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from movies.movies.registry import november7, remember
 from movies.november7 import upkeep
 from movies.november7.errors import Unavailable
 from movies.users import service as users
-from movies.users.schemas import RegistrationSchema
+from movies.users.schemas import UserCreateSchema
 
 
 class Group(AppGroup):
@@ -96,8 +97,12 @@ def cache_warm() -> None:
 
 @tokens.command("purge")
 def tokens_purge() -> None:
-    """Delete what is left of sign-ins that have expired."""
-    click.echo(f"{auth.purge()} sign-ins purged")
+    """Delete expired sign-ins."""
+    purged = 0
+    with click.progressbar(auth.purge(), label="Purging", file=sys.stderr) as batches:
+        for size in batches:
+            purged += size
+    click.echo(f"{purged} sign-ins purged")
 
 
 @accounts.command("create")
@@ -108,13 +113,13 @@ def tokens_purge() -> None:
 def users_create(**account: str) -> None:
     """Create an account."""
     try:
-        user = users.register(**RegistrationSchema().load(account))
+        user = users.register(**UserCreateSchema().load(account))
     except ValidationError as error:
         faults = error.normalized_messages()  # type: ignore[no-untyped-call]
         lines = [f"{member}: {' '.join(texts)}" for member, texts in faults.items()]
         raise click.ClickException("\n".join(lines)) from None
     except users.AddressTaken:
-        raise click.ClickException("There is an account with this address.") from None
+        raise click.ClickException("An account with this email address already exists.") from None
     click.echo(f"account {user.id} created")
 
 

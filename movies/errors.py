@@ -23,8 +23,15 @@ from werkzeug.exceptions import (
 )
 
 from movies.api import InvalidJSON, UnreadableBody
-from movies.auth.passwords import TooManyAtOnce
-from movies.auth.service import BadCredentials, NotSignedIn
+from movies.auth.errors import (
+    BadCredentials,
+    ExpiredToken,
+    MalformedToken,
+    MissingToken,
+    RevokedToken,
+    TooManyAtOnce,
+    WrongTokenType,
+)
 from movies.database import is_outage
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
@@ -37,6 +44,7 @@ from movies.web import InvalidHost
 log = logging.getLogger(__name__)
 
 CHALLENGE = 'Bearer realm="movies"'
+INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token", error_description="%s"'  # RFC 6750
 UNCHANGED = "Repeating the request unchanged does not help."
 LATER = "Repeat the request after the number of seconds in `Retry-After`."
 
@@ -69,13 +77,47 @@ PROBLEMS: dict[type[Exception], Problem] = {
         when="The request breaks HTTP in a way that no other problem describes.",
         retry=UNCHANGED,
     ),
-    NotSignedIn: Problem(
-        slug="invalid-token",
+    MissingToken: Problem(
+        slug="missing-token",
         status=401,
-        detail="The access token is missing, expired or revoked.",
-        when="The token is missing, malformed, expired or revoked.",
-        retry="Get a new access token with the refresh token, or sign in again.",
-        challenge=f'{CHALLENGE}, error="invalid_token"',
+        detail="The access token is missing. Send it as `Authorization: Bearer <token>`.",
+        when="The request has no `Authorization` header with the scheme `Bearer`.",
+        retry="Sign in at `/api/v1/auth/token/`, and send the access token.",
+        challenge=CHALLENGE,
+    ),
+    MalformedToken: Problem(
+        slug="malformed-token",
+        status=401,
+        detail="The token is malformed, or was not issued by this service.",
+        when="The token is no JWT, or its signature or one of its claims is not valid.",
+        retry="Sign in at `/api/v1/auth/token/` to get a valid token.",
+        challenge=INVALID_TOKEN % "The token is malformed",
+    ),
+    WrongTokenType: Problem(
+        slug="wrong-token-type",
+        status=401,
+        detail="The token is of the wrong type: access and refresh tokens are not interchangeable.",
+        when="A refresh token was sent as an access token, or an access token as a refresh token.",
+        retry="Send the other token that sign-in returned.",
+        challenge=INVALID_TOKEN % "The token is of the wrong type",
+    ),
+    ExpiredToken: Problem(
+        slug="expired-token",
+        status=401,
+        detail="The token has expired. Get a new access token from /api/v1/auth/refresh/.",
+        when="The lifetime of the token is over.",
+        retry="Get a new access token from `/api/v1/auth/refresh/`. If the refresh token has "
+        "expired, sign in again.",
+        challenge=INVALID_TOKEN % "The token has expired",
+    ),
+    RevokedToken: Problem(
+        slug="revoked-token",
+        status=401,
+        detail="The token was revoked. Sign in again.",
+        when="The user signed out, changed the password or deleted the account, or signed in on "
+        "more than 100 other devices since.",
+        retry="Sign in again.",
+        challenge=INVALID_TOKEN % "The token was revoked",
     ),
     BadCredentials: Problem(
         slug="invalid-credentials",

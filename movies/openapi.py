@@ -14,14 +14,14 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
 
 from movies.api import InvalidJSON, UnreadableBody
-from movies.auth.service import NotSignedIn
+from movies.auth.errors import INVALID_TOKEN, MissingToken
 from movies.errors import problem_of
 from movies.problems import Problem
 from movies.schemas import ProblemSchema
 from movies.web import IdConverter
 
 ALWAYS = (ValidationError, RateLimitExceeded, DBAPIError)
-WITH_TOKEN = (NotSignedIn,)
+WITH_TOKEN = (MissingToken, *INVALID_TOKEN)
 WITH_BODY = (InvalidJSON, UnreadableBody, RequestEntityTooLarge, UnsupportedMediaType)
 HEADERS = {
     "Retry-After": {

@@ -31,8 +31,15 @@ from werkzeug.exceptions import (
 from werkzeug.test import TestResponse
 
 from movies.api import InvalidJSON, UnreadableBody
-from movies.auth.passwords import TooManyAtOnce
-from movies.auth.service import BadCredentials, NotSignedIn
+from movies.auth.errors import (
+    BadCredentials,
+    ExpiredToken,
+    MalformedToken,
+    MissingToken,
+    RevokedToken,
+    TooManyAtOnce,
+    WrongTokenType,
+)
 from movies.errors import PROBLEMS, problem_of
 from movies.extensions import db
 from movies.movies.registry import UnknownMovie
@@ -78,12 +85,21 @@ ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
     (UnreadableBody(), 400, "Bad Request", "unreadable-body", {}),
     (InvalidHost(), 400, "Bad Request", "invalid-host", {}),
     (BadRequest(SECRET), 400, "Bad Request", "bad-request", {}),
-    (
-        NotSignedIn(),
-        401,
-        "Unauthorized",
-        "invalid-token",
-        {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
+    (MissingToken(), 401, "Unauthorized", "missing-token", {"WWW-Authenticate": CHALLENGE}),
+    *(
+        (
+            error,
+            401,
+            "Unauthorized",
+            slug,
+            {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token", error_description="{why}"'},
+        )
+        for error, slug, why in (
+            (MalformedToken(), "malformed-token", "The token is malformed"),
+            (WrongTokenType(), "wrong-token-type", "The token is of the wrong type"),
+            (ExpiredToken(), "expired-token", "The token has expired"),
+            (RevokedToken(), "revoked-token", "The token was revoked"),
+        )
     ),
     (
         BadCredentials(),

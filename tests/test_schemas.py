@@ -24,11 +24,11 @@ from movies.movies.schemas import (
     SearchParameters,
 )
 from movies.schemas import BaseSchema, NoParameters, PageParameters
-from movies.users.schemas import PasswordChangeSchema, RegistrationSchema, UserUpdateSchema
+from movies.users.schemas import PasswordUpdateSchema, UserCreateSchema, UserUpdateSchema
 
 BODIES = [
     *(CredentialsSchema, RefreshTokenSchema, TokenSchema),
-    *(RegistrationSchema, UserUpdateSchema, PasswordChangeSchema),
+    *(UserCreateSchema, UserUpdateSchema, PasswordUpdateSchema),
     *(NewRatingSchema, RatingUpdateSchema, RatingPatchSchema),
 ]
 QUERIES = [NoParameters, PageParameters, SearchParameters, RatingsParameters]

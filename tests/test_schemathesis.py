@@ -24,7 +24,7 @@ from schemathesis.transport.wsgi import WSGITransport
 
 from movies import create_app
 from movies.extensions import db
-from movies.users.schemas import RegistrationSchema
+from movies.users.schemas import UserCreateSchema
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "50"))
 # All checks are made of all operations, but for two. No JSON Schema can say that a password is easy
@@ -132,7 +132,7 @@ def app(
 @pytest.fixture(scope="module")
 def schema(app: Flask) -> BaseSchema:
     visitors = Accounts(app.test_client())
-    visitors.register(RegistrationSchema.example["email"], RegistrationSchema.example["password"])
+    visitors.register(UserCreateSchema.example["email"], UserCreateSchema.example["password"])
     document = app.test_client().get("/api/schema/").get_json()
     for name, member in (("refresh", "refresh"), ("verify", "token"), ("logout", "refresh")):
         body = document["paths"][f"/api/v1/auth/{name}/"]["post"]["requestBody"]

@@ -1,1 +1,1 @@
-"""Signing in, and the tokens that come of it."""
+"""Accounts, passwords, sign-ins and tokens."""

@@ -2,7 +2,8 @@
 
 from flask import Flask, g, request
 
-from movies.auth.service import NotSignedIn, identify_caller
+from movies.auth.errors import MissingToken
+from movies.auth.tokens import identify_caller
 
 
 def init_app(app: Flask) -> None:
@@ -11,11 +12,11 @@ def init_app(app: Flask) -> None:
 
 
 def require_user() -> None:
-    """Set `g.caller` to the user that the request's bearer token identifies.
+    """Set `g.caller` to the user whom the request's bearer token identifies.
 
-    Raises NotSignedIn.
+    Raises NotAuthenticated.
     """
     credentials = request.authorization
     if credentials is None or credentials.type != "bearer" or not credentials.token:
-        raise NotSignedIn
+        raise MissingToken
     g.caller = identify_caller(credentials.token)

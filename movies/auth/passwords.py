@@ -14,6 +14,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 
+from movies.auth.errors import TooManyAtOnce
+
 MIN_LENGTH, MAX_LENGTH = 8, 128  # characters
 LEAST_SCORE = 2  # of zxcvbn's 0 to 4: more than 10^6 guesses
 JUDGED = 32  # characters that zxcvbn looks at: it takes seconds for long ones made for that
@@ -23,10 +25,6 @@ hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _hashers = threading.BoundedSemaphore(os.cpu_count() or 1)
 _judge = threading.BoundedSemaphore()  # one: zxcvbn keeps the hints where all threads see them
 _nobody: dict[PasswordHasher, str] = {}
-
-
-class TooManyAtOnce(Exception):
-    """Every processor is busy with passwords."""
 
 
 def hash_password(password: str) -> str:

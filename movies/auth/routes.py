@@ -1,4 +1,4 @@
-"""Endpoints of signing in."""
+"""Endpoints of signing in and out."""
 
 import hashlib
 from typing import Any
@@ -10,13 +10,13 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from movies.api import Access, Blueprint
-from movies.auth import service
+from movies.auth import service, tokens
 from movies.auth.emails import address_key
-from movies.auth.passwords import TooManyAtOnce
+from movies.auth.errors import INVALID_TOKEN, BadCredentials, TooManyAtOnce
 from movies.auth.schemas import (
     AccessTokenSchema,
     CredentialsSchema,
-    NothingSchema,
+    EmptySchema,
     RefreshTokenSchema,
     TokenPairSchema,
     TokenSchema,
@@ -49,48 +49,51 @@ SIGN_IN_LIMITS = (
     "/token/",
     access=Access.ANYONE,
     limits=SIGN_IN_LIMITS,
-    raises=(service.BadCredentials, TooManyAtOnce),
+    raises=(BadCredentials, TooManyAtOnce),
 )
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenPairSchema)
 def sign_in(credentials: dict[str, str]) -> Any:
     """Sign in
 
-    Gives a short-lived access token for the API, and a refresh token for new ones.
+    Returns an access token for the API, valid for `expires_in` seconds, and a refresh token to
+    get new access tokens with.
     """
     return service.sign_in(**credentials)
 
 
-@bp.post("/refresh/", access=Access.ANYONE, raises=(service.NotSignedIn,))
+@bp.post("/refresh/", access=Access.ANYONE, raises=INVALID_TOKEN)
 @bp.arguments(RefreshTokenSchema)
 @bp.response(200, AccessTokenSchema)
-def refresh(tokens: dict[str, str]) -> Any:
-    """Get a new access token
+def refresh_token(body: dict[str, str]) -> Any:
+    """Refresh an access token
 
-    With a refresh token, as long as that is good.
+    Returns a new access token. The refresh token stays the same, and valid until it expires or
+    its user signs out.
     """
-    return service.refresh(tokens["refresh"])
+    return service.refresh(body["refresh"])
 
 
-@bp.post("/verify/", access=Access.ANYONE, raises=(service.NotSignedIn,))
+@bp.post("/verify/", access=Access.ANYONE, raises=INVALID_TOKEN)
 @bp.arguments(TokenSchema)
-@bp.response(200, NothingSchema)
-def verify(tokens: dict[str, str]) -> Any:
+@bp.response(200, EmptySchema)
+def verify_token(body: dict[str, str]) -> Any:
     """Verify a token
 
-    An access or a refresh token; which of them it is, and so what it is fit for, is not said.
+    Checks that an access or refresh token is valid at this moment. The response does not say
+    which of the two it is.
     """
-    service.identify(tokens["token"], "access", "refresh")
+    tokens.identify(body["token"], "access", "refresh")
     return {}
 
 
-@bp.post("/logout/", access=Access.ANYONE, raises=(service.NotSignedIn,))
+@bp.post("/logout/", access=Access.ANYONE, raises=INVALID_TOKEN)
 @bp.arguments(RefreshTokenSchema)
 @bp.response(204)
-def sign_out(tokens: dict[str, str]) -> None:
+def sign_out(body: dict[str, str]) -> None:
     """Sign out
 
-    Ends the refresh token and every access token that came from it: at once for refresh and
-    verify, within four seconds everywhere else.
+    Revokes the refresh token and every access token issued from it: immediately for refresh,
+    verify and logout, and within 5 seconds on every other endpoint.
     """
-    service.sign_out(tokens["refresh"])
+    service.sign_out(body["refresh"])

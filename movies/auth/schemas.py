@@ -1,4 +1,4 @@
-"""Shapes of signing in."""
+"""Shapes of signing in and out."""
 
 from marshmallow import fields, validate
 
@@ -6,54 +6,83 @@ from movies.auth.passwords import MAX_LENGTH
 from movies.schemas import BaseSchema, Text
 
 TOKEN_LENGTH = validate.Length(max=4096)
-A_JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"
+EXAMPLE_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"  # noqa: S105
+EXAMPLE_PASSWORD = "lovelace-and-babbage"  # noqa: S105
 
 
 class CredentialsSchema(BaseSchema):
-    """Whom to sign in."""
+    """The email address and password of an account."""
 
-    email = Text(required=True, validate=validate.Length(max=320))
-    password = Text(required=True, validate=validate.Length(max=MAX_LENGTH))
-
-    example = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
-
-
-class TokenPairSchema(BaseSchema):
-    """What signing in gives."""
-
-    access = fields.String(required=True, metadata={"description": "For `Authorization: Bearer`"})
-    refresh = fields.String(
-        required=True, metadata={"description": "For new access tokens, and for signing out"}
+    email = Text(
+        required=True, validate=validate.Length(max=320), metadata={"example": "ada@example.com"}
+    )
+    password = Text(
+        required=True,
+        validate=validate.Length(max=MAX_LENGTH),
+        metadata={"format": "password", "example": EXAMPLE_PASSWORD},
     )
 
-    example = {"access": A_JWT, "refresh": A_JWT}
-
-
-class RefreshTokenSchema(BaseSchema):
-    """A refresh token."""
-
-    refresh = Text(required=True, validate=TOKEN_LENGTH)
-
-    example = {"refresh": A_JWT}
+    example = {"email": "ada@example.com", "password": EXAMPLE_PASSWORD}
 
 
 class AccessTokenSchema(BaseSchema):
     """A new access token."""
 
-    access = fields.String(required=True)
+    access = fields.String(
+        required=True,
+        metadata={
+            "description": "Access token: send it as `Authorization: Bearer <token>`",
+            "example": EXAMPLE_TOKEN,
+        },
+    )
+    token_type = fields.String(
+        required=True,
+        validate=validate.Equal("Bearer"),
+        metadata={"description": "Scheme of the `Authorization` header", "example": "Bearer"},
+    )
+    expires_in = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Lifetime of the access token in seconds",
+            "minimum": 1,
+            "example": 900,
+        },
+    )
 
-    example = {"access": A_JWT}
+    example = {"access": EXAMPLE_TOKEN, "token_type": "Bearer", "expires_in": 900}
+
+
+class TokenPairSchema(AccessTokenSchema):
+    """An access token and a refresh token."""
+
+    refresh = fields.String(
+        required=True,
+        metadata={
+            "description": "Refresh token: get new access tokens with it, and sign out with it",
+            "example": EXAMPLE_TOKEN,
+        },
+    )
+
+    example = {**AccessTokenSchema.example, "refresh": EXAMPLE_TOKEN}
+
+
+class RefreshTokenSchema(BaseSchema):
+    """A refresh token."""
+
+    refresh = Text(required=True, validate=TOKEN_LENGTH, metadata={"example": EXAMPLE_TOKEN})
+
+    example = {"refresh": EXAMPLE_TOKEN}
 
 
 class TokenSchema(BaseSchema):
     """A token of either type."""
 
-    token = Text(required=True, validate=TOKEN_LENGTH)
+    token = Text(required=True, validate=TOKEN_LENGTH, metadata={"example": EXAMPLE_TOKEN})
 
-    example = {"token": A_JWT}
+    example = {"token": EXAMPLE_TOKEN}
 
 
-class NothingSchema(BaseSchema):
+class EmptySchema(BaseSchema):
     """An empty object."""
 
     example: dict[str, str] = {}

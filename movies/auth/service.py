@@ -1,63 +1,30 @@
-"""What is true of signing in.
+"""Rules of signing in and out."""
 
-Tokens are JWTs with the claim `sid`, the id of the sign-in that they come from. A token is good
-while its signature and times are, and its sign-in is in the database. Refreshing and verifying
-look there each time; everything else believes what it saw for SEEN_FOR seconds.
-"""
-
-import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
-from threading import Lock
-from typing import Any, Literal, cast
+from typing import Any
 
-from cachetools import TTLCache
-from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
-from flask_jwt_extended.config import config as jwt_config
-from flask_jwt_extended.exceptions import JWTExtendedException
-from jwt import PyJWTError
+from flask import current_app
 from sqlalchemy import Uuid, delete, insert, literal, select, update
 
-from movies.auth import passwords
+from movies.auth import passwords, tokens
 from movies.auth.emails import address_key
+from movies.auth.errors import BadCredentials
 from movies.auth.models import SignIn, User
-from movies.database import UtcDateTime, fetch_all, now
+from movies.database import UtcDateTime, now
 from movies.extensions import db
 
-SEEN_FOR = 4.0  # seconds
-Kind = Literal["access", "refresh"]
-
-_seen: TTLCache[str, "Identity"] = TTLCache(maxsize=10_000, ttl=SEEN_FOR)
-_seen_lock = Lock()
+MAX_SIGN_INS = 100  # of one user; a new one ends the oldest
+PURGE_BATCH = 5000  # rows deleted in one transaction, some 50 ms
 
 
-class NotSignedIn(Exception):
-    """No token, or one that is not good for this."""
-
-
-class BadCredentials(Exception):
-    """No account with this address and password; which of the two is wrong is not told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whom a good token speaks for, the sign-in that it comes from, and when it expires.
-
-    `expires_at` in seconds since the epoch.
-    """
-
-    user_id: int
-    sign_in_id: uuid.UUID
-    expires_at: int
-
-
-def sign_in(email: str, password: str) -> dict[str, str]:
-    """A new pair of tokens, `access` and `refresh`. Raises BadCredentials, TooManyAtOnce."""
+def sign_in(email: str, password: str) -> dict[str, Any]:
+    """New tokens, `access` and `refresh`. Raises BadCredentials, TooManyAtOnce."""
     user = db.session.execute(
         select(User.id, User.password_hash).where(User.email_key == address_key(email))
     ).one_or_none()
-    db.session.rollback()  # gives the connection back: hashing takes its time
+    db.session.rollback()  # no connection is held while hashing
     if not passwords.is_password(password, user.password_hash if user else None) or user is None:
         raise BadCredentials
     password_hash = user.password_hash
@@ -69,22 +36,20 @@ def sign_in(email: str, password: str) -> dict[str, str]:
             .values(password_hash=password_hash)
         )
     sign_in_id = _begin(user.id, password_hash)
+    ended = _end_oldest(user.id)
     db.session.commit()
-    claims = {"sid": str(sign_in_id)}
-    return {
-        "access": create_access_token(str(user.id), additional_claims=claims),
-        "refresh": create_refresh_token(str(user.id), additional_claims=claims),
-    }
+    tokens.forget(ended)
+    return tokens.issue(user.id, sign_in_id, "access", "refresh")
 
 
 def _begin(user_id: int, password_hash: str) -> uuid.UUID:
     """Record a sign-in, unless the password was changed since it was checked.
 
-    The row of the user is locked, so that a change of the password ends either this sign-in or
-    sees it fail. Raises BadCredentials.
+    The user's row is locked: of a sign-in and a change of password at the same time, either the
+    sign-in is ended by the change, or it fails. Raises BadCredentials.
     """
     sign_in_id = uuid.uuid4()
-    expires_at = now() + cast(timedelta, jwt_config.refresh_expires)
+    expires_at = now() + timedelta(seconds=current_app.config["JWT_REFRESH_TOKEN_EXPIRES"])
     begun = db.session.scalar(
         insert(SignIn)
         .from_select(
@@ -101,72 +66,46 @@ def _begin(user_id: int, password_hash: str) -> uuid.UUID:
     return sign_in_id
 
 
-def refresh(token: str) -> dict[str, str]:
-    """A new `access` token of the same sign-in. Raises NotSignedIn."""
-    identity = identify(token, "refresh")
-    claims = {"sid": str(identity.sign_in_id)}
-    return {"access": create_access_token(str(identity.user_id), additional_claims=claims)}
+def _end_oldest(user_id: int) -> list[uuid.UUID]:
+    """End the sign-ins of a user beyond the newest MAX_SIGN_INS. Their ids."""
+    newest_first = (
+        select(SignIn.id)
+        .where(SignIn.user_id == user_id)
+        .order_by(SignIn.expires_at.desc(), SignIn.id)
+    )
+    surplus = delete(SignIn).where(SignIn.id.in_(newest_first.offset(MAX_SIGN_INS)))
+    return list(db.session.scalars(surplus.returning(SignIn.id)))
+
+
+def refresh(token: str) -> dict[str, Any]:
+    """A new `access` token of the same sign-in. Raises NotAuthenticated."""
+    identity = tokens.identify(token, "refresh")
+    return tokens.issue(identity.user_id, identity.sign_in_id, "access")
 
 
 def sign_out(token: str) -> None:
-    """End the sign-in that a refresh token belongs to. Raises NotSignedIn."""
-    identity = identify(token, "refresh")
+    """End the sign-in that a refresh token belongs to. Raises NotAuthenticated."""
+    identity = tokens.identify(token, "refresh")
     db.session.execute(delete(SignIn).where(SignIn.id == identity.sign_in_id))
     db.session.commit()
-    _forget(identity.sign_in_id)
+    tokens.forget([identity.sign_in_id])
 
 
-def end_all(user_id: int) -> None:
-    """End every sign-in of a user, in the caller's transaction."""
-    _forget(
-        *db.session.scalars(delete(SignIn).where(SignIn.user_id == user_id).returning(SignIn.id))
-    )
+def end_all(user_id: int) -> list[uuid.UUID]:
+    """End every sign-in of a user, in the caller's transaction.
 
-
-def purge() -> int:
-    """Delete the sign-ins that have expired; how many those were."""
-    expired = delete(SignIn).where(SignIn.expires_at <= now())
-    purged = db.session.scalars(expired.returning(SignIn.id)).all()
-    db.session.commit()
-    return len(purged)
-
-
-def identify(token: str, *kinds: Kind) -> Identity:
-    """Whom `token` speaks for, if it is one of `kinds` and live at this moment.
-
-    Raises NotSignedIn.
+    The ids, for `tokens.forget` once the caller has committed.
     """
-    try:
-        claims: dict[str, Any] = decode_token(token)
-        identity = Identity(int(claims["sub"]), uuid.UUID(claims["sid"]), int(claims["exp"]))
-    except (PyJWTError, JWTExtendedException, KeyError, TypeError, ValueError, RecursionError):
-        raise NotSignedIn from None
-    if claims["type"] not in kinds:
-        raise NotSignedIn
-    live = fetch_all(db.engine, select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
-    if [row.user_id for row in live] != [identity.user_id]:
-        raise NotSignedIn
-    return identity
+    ended = delete(SignIn).where(SignIn.user_id == user_id).returning(SignIn.id)
+    return list(db.session.scalars(ended))
 
 
-def identify_caller(token: str) -> Identity:
-    """Whom an access token speaks for, as it was at most SEEN_FOR seconds ago.
-
-    Raises NotSignedIn.
-    """
-    with _seen_lock:
-        identity = _seen.get(token)
-    if identity is None:
-        identity = identify(token, "access")
-        with _seen_lock:
-            _seen[token] = identity
-    elif identity.expires_at <= time.time():
-        raise NotSignedIn
-    return identity
-
-
-def _forget(*sign_in_ids: uuid.UUID) -> None:
-    """Have this process look again before it believes a token of these sign-ins."""
-    with _seen_lock:
-        for token in [token for token, seen in _seen.items() if seen.sign_in_id in sign_in_ids]:
-            del _seen[token]
+def purge() -> Iterator[int]:
+    """Delete expired sign-ins in batches, each in its own transaction. Yields their sizes."""
+    end = now() - timedelta(seconds=current_app.config["JWT_DECODE_LEEWAY"])
+    oldest = select(SignIn.id).where(SignIn.expires_at <= end).limit(PURGE_BATCH)
+    expired = delete(SignIn).where(SignIn.id.in_(oldest)).returning(SignIn.id)
+    while purged := len(db.session.scalars(expired).all()):
+        db.session.commit()
+        yield purged
+    db.session.rollback()

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from movies.auth.service import NotSignedIn
+from movies.auth.errors import RevokedToken
 from movies.database import fetch_all, insert_into, now
 from movies.extensions import db
 from movies.movies import registry, tallies
@@ -196,7 +196,7 @@ def _ratings(user_id: int) -> Select[*tuple[Any, ...]]:
 def _insert(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> int | None:
     """Insert and count a rating; None if the user has one of this movie. Does not commit.
 
-    Raises NotSignedIn if the account was deleted a moment ago.
+    Raises RevokedToken if the account was deleted a moment ago.
     """
     moment = now()
     statement = (
@@ -215,7 +215,7 @@ def _insert(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> int |
         rating_id: int | None = db.session.scalar(statement)
     except IntegrityError:  # movies are never deleted, so it is the user who isn't there
         db.session.rollback()
-        raise NotSignedIn from None
+        raise RevokedToken from None
     if rating_id is not None:
         tallies.add_votes(movie_id, rating_type)
     return rating_id

@@ -5,17 +5,22 @@ from typing import Any
 from flask_limiter.util import get_remote_address
 
 from movies.api import Access, Blueprint, caller_id, rate_limit_key
-from movies.auth.passwords import TooManyAtOnce
+from movies.auth.errors import TooManyAtOnce
 from movies.extensions import limiter
+from movies.urls import absolute_url
 from movies.users import service
 from movies.users.schemas import (
-    PasswordChangeSchema,
-    RegistrationSchema,
+    PasswordUpdateSchema,
+    UserCreateSchema,
     UserSchema,
     UserUpdateSchema,
 )
 
 bp = Blueprint("users", __name__, url_prefix="/api/v1/users", description="Accounts")
+
+LOCATION = {
+    "Location": {"description": "The new account", "schema": {"type": "string", "format": "uri"}}
+}
 
 
 @bp.post(
@@ -24,22 +29,24 @@ bp = Blueprint("users", __name__, url_prefix="/api/v1/users", description="Accou
     limits=[limiter.limit("60 per minute", key_func=get_remote_address)],
     raises=(service.AddressTaken, TooManyAtOnce),
 )
-@bp.arguments(RegistrationSchema)
-@bp.response(201, UserSchema)
+@bp.arguments(UserCreateSchema)
+@bp.response(201, UserSchema, headers=LOCATION)
 def register(account: dict[str, str]) -> Any:
-    """Register
+    """Register an account
 
-    A password has 8 to 128 characters and must not be easy to guess; beyond that, anything goes.
+    The password must have 8 to 128 characters and must not be easy to guess. There are no other
+    rules for it.
     """
-    return service.register(**account)
+    user = service.register(**account)
+    return user, {"Location": absolute_url(f"{bp.url_prefix}/me/")}
 
 
 @bp.get("/me/", access=Access.USER)
 @bp.response(200, UserSchema)
-def read_me() -> Any:
-    """Read one's account
+def get_me() -> Any:
+    """Get your account
 
-    The account that the access token belongs to.
+    Returns the account that the access token belongs to.
     """
     return service.get(caller_id())
 
@@ -48,9 +55,9 @@ def read_me() -> Any:
 @bp.arguments(UserUpdateSchema)
 @bp.response(200, UserSchema)
 def update_me(names: dict[str, Any]) -> Any:
-    """Change one's names
+    """Update your account
 
-    The id and the address are read-only, and ignored.
+    Changes the names that are sent. `id` and `email` are read-only: they are accepted and ignored.
     """
     return service.change_names(caller_id(), names)
 
@@ -58,9 +65,9 @@ def update_me(names: dict[str, Any]) -> Any:
 @bp.delete("/me/", access=Access.USER)
 @bp.response(204)
 def delete_me() -> None:
-    """Delete one's account
+    """Delete your account
 
-    With all its ratings, which no longer count, and all its tokens.
+    Also deletes your ratings, which no longer count, and revokes your tokens.
     """
     service.remove(caller_id())
 
@@ -71,11 +78,11 @@ def delete_me() -> None:
     limits=[limiter.limit("10 per minute", key_func=rate_limit_key)],
     raises=(service.WrongPassword, TooManyAtOnce),
 )
-@bp.arguments(PasswordChangeSchema)
+@bp.arguments(PasswordUpdateSchema)
 @bp.response(204)
 def change_password(change: dict[str, str]) -> None:
-    """Change one's password
+    """Change your password
 
-    Ends every sign-in, this one included.
+    Revokes all your tokens, including the one used for this request: sign in again afterwards.
     """
     service.change_password(caller_id(), **change)

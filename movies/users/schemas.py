@@ -5,40 +5,55 @@ from typing import Any
 from email_validator import EmailNotValidError
 from marshmallow import ValidationError, fields, validate
 
-from movies.auth.emails import MAX_LENGTH as MAX_ADDRESS_LENGTH
+from movies.auth.emails import MAX_LENGTH as MAX_EMAIL_LENGTH
 from movies.auth.emails import normalized
 from movies.auth.passwords import MAX_LENGTH, MIN_LENGTH
+from movies.auth.schemas import EXAMPLE_PASSWORD
 from movies.schemas import BaseSchema, ResourceUpdate, Text
 
 PASSWORD_LENGTH = validate.Length(MIN_LENGTH, MAX_LENGTH)
 NAME_LENGTH = validate.Length(max=150)
+FIRST_NAME = {"description": "May be empty", "example": "Ada"}
+LAST_NAME = {"description": "May be empty", "example": "Lovelace"}
+NEW_PASSWORD = "notes on the analytical engine"  # noqa: S105
 
 
-def _is_address(address: str) -> None:
+def _is_email(email: str) -> None:
     try:
-        normalized(address)
+        normalized(email)
     except EmailNotValidError as error:
         raise ValidationError(str(error)) from None
 
 
-def _email(**kwargs: Any) -> Text:
-    kwargs["metadata"] = {"format": "email", "description": "One account whatever its letter case"}
-    return Text(
-        trim=True, validate=[validate.Length(max=MAX_ADDRESS_LENGTH), _is_address], **kwargs
-    )
+def _password(description: str, example: str, **options: Any) -> Text:
+    metadata = {"format": "password", "description": description, "example": example}
+    return Text(required=True, metadata=metadata, **options)
 
 
-class RegistrationSchema(BaseSchema):
+class UserCreateSchema(BaseSchema):
     """A new account."""
 
-    email = _email(required=True)
-    password = Text(required=True, load_only=True, validate=PASSWORD_LENGTH)
-    first_name = Text(load_default="", validate=NAME_LENGTH)
-    last_name = Text(load_default="", validate=NAME_LENGTH)
+    email = Text(
+        required=True,
+        trim=True,
+        validate=[validate.Length(max=MAX_EMAIL_LENGTH), _is_email],
+        metadata={
+            "format": "email",
+            "description": "Identifies one account, regardless of letter case",
+            "example": "ada@example.com",
+        },
+    )
+    password = _password(
+        "Must not be easy to guess; any characters are allowed",
+        EXAMPLE_PASSWORD,
+        validate=PASSWORD_LENGTH,
+    )
+    first_name = Text(validate=NAME_LENGTH, metadata=FIRST_NAME)
+    last_name = Text(validate=NAME_LENGTH, metadata=LAST_NAME)
 
     example = {
         "email": "ada@example.com",
-        "password": "lovelace-and-babbage",
+        "password": EXAMPLE_PASSWORD,
         "first_name": "Ada",
         "last_name": "Lovelace",
     }
@@ -47,10 +62,17 @@ class RegistrationSchema(BaseSchema):
 class UserSchema(BaseSchema):
     """An account."""
 
-    id = fields.Integer(required=True)
-    email = fields.String(required=True, metadata={"format": "email"})
-    first_name = fields.String(required=True)
-    last_name = fields.String(required=True)
+    id = fields.Integer(required=True, metadata={"format": "int64", "minimum": 1, "example": 7})
+    email = fields.String(
+        required=True,
+        metadata={
+            "format": "email",
+            "description": "As given at registration",
+            "example": "ada@example.com",
+        },
+    )
+    first_name = fields.String(required=True, metadata=FIRST_NAME)
+    last_name = fields.String(required=True, metadata=LAST_NAME)
 
     example = {
         "id": 7,
@@ -61,23 +83,30 @@ class UserSchema(BaseSchema):
 
 
 class UserUpdateSchema(ResourceUpdate):
-    """An account as it shall be. Its id and address are read-only."""
+    """The names to change. The other members of a user are accepted and ignored."""
 
-    id = fields.Integer(dump_only=True)
-    email = fields.String(dump_only=True)
-    first_name = Text(validate=NAME_LENGTH)
-    last_name = Text(validate=NAME_LENGTH)
+    id = fields.Integer(dump_only=True, metadata={"format": "int64", "example": 7})
+    email = fields.String(
+        dump_only=True, metadata={"format": "email", "example": "ada@example.com"}
+    )
+    first_name = Text(validate=NAME_LENGTH, metadata={**FIRST_NAME, "example": "Augusta Ada"})
+    last_name = Text(validate=NAME_LENGTH, metadata=LAST_NAME)
 
     example = {"first_name": "Augusta Ada"}
 
 
-class PasswordChangeSchema(BaseSchema):
+class PasswordUpdateSchema(BaseSchema):
     """A change of password."""
 
-    current_password = Text(required=True, load_only=True, validate=validate.Length(max=MAX_LENGTH))
-    new_password = Text(required=True, load_only=True, validate=PASSWORD_LENGTH)
+    current_password = _password(
+        "The password that is valid now",
+        EXAMPLE_PASSWORD,
+        validate=validate.Length(max=MAX_LENGTH),
+    )
+    new_password = _password(
+        "Must not be easy to guess; any characters are allowed",
+        NEW_PASSWORD,
+        validate=PASSWORD_LENGTH,
+    )
 
-    example = {
-        "current_password": "lovelace-and-babbage",
-        "new_password": "notes on the analytical engine",
-    }
+    example = {"current_password": EXAMPLE_PASSWORD, "new_password": NEW_PASSWORD}

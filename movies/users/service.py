@@ -1,4 +1,4 @@
-"""What is true of accounts."""
+"""Rules of accounts."""
 
 from typing import Any
 
@@ -6,16 +6,17 @@ from marshmallow import ValidationError
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from movies.auth import passwords
+from movies.auth import passwords, tokens
 from movies.auth import service as auth
 from movies.auth.emails import address_key
+from movies.auth.errors import RevokedToken
 from movies.auth.models import User
 from movies.extensions import db
 from movies.movies import tallies
 
 
 class AddressTaken(Exception):
-    """There is an account with this address."""
+    """There is an account with this email address."""
 
 
 class WrongPassword(Exception):
@@ -28,7 +29,7 @@ def register(email: str, password: str, first_name: str = "", last_name: str = "
     key = address_key(email)
     if db.session.scalar(select(User.id).where(User.email_key == key)) is not None:
         raise AddressTaken
-    db.session.rollback()  # gives the connection back: hashing takes its time
+    db.session.rollback()  # no connection is held while hashing
     user = User(
         email=email,
         email_key=key,
@@ -46,15 +47,15 @@ def register(email: str, password: str, first_name: str = "", last_name: str = "
 
 
 def get(user_id: int) -> User:
-    """The account. Raises NotSignedIn if it was deleted a moment ago."""
+    """The account. Raises RevokedToken if it was deleted a moment ago."""
     user = db.session.get(User, user_id)
     if user is None:
-        raise auth.NotSignedIn
+        raise RevokedToken
     return user
 
 
 def change_names(user_id: int, names: dict[str, Any]) -> User:
-    """The account with other names. Raises NotSignedIn if it was deleted a moment ago."""
+    """The account with other names. Raises RevokedToken if it was deleted a moment ago."""
     user = get(user_id)
     for name, value in names.items():
         setattr(user, name, value)
@@ -65,12 +66,12 @@ def change_names(user_id: int, names: dict[str, Any]) -> User:
 def change_password(user_id: int, current_password: str, new_password: str) -> None:
     """Give the account another password and end its sign-ins.
 
-    Raises WrongPassword, ValidationError of a weak password, TooManyAtOnce, NotSignedIn.
+    Raises WrongPassword, ValidationError of a weak password, TooManyAtOnce, RevokedToken.
     """
     user = get(user_id)
     current_hash = user.password_hash
     hints = (user.email, user.first_name, user.last_name)
-    db.session.rollback()  # gives the connection back: hashing takes its time
+    db.session.rollback()  # no connection is held while hashing
     _require_strength("new_password", new_password, *hints)
     if not passwords.is_password(current_password, current_hash):
         raise WrongPassword
@@ -81,20 +82,23 @@ def change_password(user_id: int, current_password: str, new_password: str) -> N
         .values(password_hash=new_hash)
         .returning(User.id)
     )
-    if changed is None:  # somebody changed it, or deleted the account, in the meantime
+    if changed is None:  # the password was changed, or the account deleted, in the meantime
         db.session.rollback()
+        get(user_id)
         raise WrongPassword
-    auth.end_all(user_id)
+    ended = auth.end_all(user_id)
     db.session.commit()
+    tokens.forget(ended)
 
 
 def remove(user_id: int) -> None:
     """Delete the account, its ratings and its sign-ins; the tallies follow."""
     db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
     tallies.uncount_user(user_id)
-    auth.end_all(user_id)
+    ended = auth.end_all(user_id)
     db.session.execute(delete(User).where(User.id == user_id))
     db.session.commit()
+    tokens.forget(ended)
 
 
 def _require_strength(member: str, password: str, email: str, *names: str) -> None:

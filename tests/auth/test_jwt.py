@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,15 @@ from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 
+from config import Config
 from movies.auth.keys import key_id
 
 ME = "/api/v1/users/me/"
 SECRET = "a secret of the tests that is long enough"
 OTHER_SECRET = "another secret, which signs the forgeries"
 Forge = Callable[..., str]
+LEEWAY = Config.JWT_DECODE_LEEWAY
+THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -138,18 +140,45 @@ def test_garbage_is_refused(client: FlaskClient, token: str) -> None:
     assert status(client, token) == 401
 
 
-def test_an_access_token_ends_after_its_time(client: FlaskClient, tokens: dict[str, str]) -> None:
-    """The token opens nothing from JWT_ACCESS_TOKEN_EXPIRES (here 900) seconds on."""
-    signed_in = time.time()
-    with time_machine.travel(signed_in + 890, tick=True):
-        assert status(client, tokens["access"]) == 200
-    with time_machine.travel(signed_in + 901, tick=True):
-        assert status(client, tokens["access"]) == 401
+def test_an_access_token_expires_after_its_lifetime_and_the_leeway(
+    client: FlaskClient, auth: Accounts
+) -> None:
+    with time_machine.travel(THEN, tick=False) as clock:
+        access = auth.sign_in(auth.register()["email"])["access"]
+        clock.shift(900 + LEEWAY - 1)
+        assert status(client, access) == 200
+        clock.shift(1)
+        assert status(client, access) == 401
 
 
-def test_a_refresh_token_ends_after_its_time(client: FlaskClient, tokens: dict[str, str]) -> None:
-    """The token refreshes nothing from JWT_REFRESH_TOKEN_EXPIRES (here 30 days) on."""
-    with time_machine.travel(datetime.now(UTC) + timedelta(days=30, seconds=1), tick=True):
+@pytest.mark.parametrize("seconds", [0.2, 2.0, LEEWAY])
+def test_a_fresh_token_is_valid_on_an_instance_whose_clock_is_behind(
+    make_app: Callable[..., Flask], seconds: float
+) -> None:
+    first, second = make_app().test_client(), make_app().test_client()
+    accounts = Accounts(first)
+    email = accounts.register()["email"]
+    with time_machine.travel(THEN + timedelta(seconds=seconds), tick=False):
+        tokens = accounts.sign_in(email)
+    with time_machine.travel(THEN, tick=False):
+        assert status(second, tokens["access"]) == 200
+        answer = second.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
+        assert answer.status_code == 200
+
+
+def test_a_token_from_beyond_the_leeway_is_refused(client: FlaskClient, auth: Accounts) -> None:
+    email = auth.register()["email"]
+    with time_machine.travel(THEN + timedelta(seconds=LEEWAY + 1), tick=False):
+        access = auth.sign_in(email)["access"]
+    with time_machine.travel(THEN, tick=False):
+        assert status(client, access) == 401
+
+
+def test_a_refresh_token_expires_after_its_lifetime(
+    client: FlaskClient, tokens: dict[str, str]
+) -> None:
+    lifetime = timedelta(days=30, seconds=LEEWAY + 1)
+    with time_machine.travel(datetime.now(UTC) + lifetime, tick=True):
         answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
     assert answer.status_code == 401
 

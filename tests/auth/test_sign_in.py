@@ -1,5 +1,6 @@
 """Signing in, refreshing, verifying, signing out: what each gives and takes."""
 
+from collections.abc import Callable
 from threading import Semaphore
 from typing import Any
 
@@ -43,9 +44,13 @@ class WatchedHasher(PasswordHasher):
         return super().verify(hash, password)
 
 
-def test_signing_in_gives_both_tokens(tokens: dict[str, str]) -> None:
-    """The answer is an access and a refresh token, and nothing else."""
-    assert set(tokens) == {"access", "refresh"}
+def test_signing_in_returns_both_tokens_with_type_and_lifetime(
+    make_app: Callable[..., Flask],
+) -> None:
+    accounts = Accounts(make_app(JWT_ACCESS_TOKEN_EXPIRES=60).test_client())
+    tokens: dict[str, Any] = {**accounts.sign_in(accounts.register()["email"])}
+    assert tokens.keys() == {"access", "refresh", "token_type", "expires_in"}
+    assert (tokens["token_type"], tokens["expires_in"]) == ("Bearer", 60)
 
 
 def test_the_access_token_opens_the_api(client: FlaskClient, tokens: dict[str, str]) -> None:
@@ -147,9 +152,10 @@ def test_a_hash_of_today_is_left_alone(app: Flask, auth: Accounts) -> None:
 def test_a_refresh_token_gives_another_access_token(
     client: FlaskClient, tokens: dict[str, str]
 ) -> None:
-    """The answer is one access token, and it is good."""
+    """The response has no refresh token: the old one stays."""
     answer = client.post(REFRESH, json={"refresh": tokens["refresh"]})
-    assert list(answer.get_json()) == ["access"]
+    assert answer.get_json().keys() == {"access", "token_type", "expires_in"}
+    assert (answer.get_json()["token_type"], answer.get_json()["expires_in"]) == ("Bearer", 900)
     assert client.get(ME, headers=bearer(answer.get_json()["access"])).status_code == 200
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import Any
 
 import pytest
 import time_machine
@@ -10,10 +12,12 @@ from accounts import PASSWORD, Accounts
 from cachetools import TTLCache
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
-from sqlalchemy import text
+from sqlalchemy import event, text
 from tables import rows
 
 from movies.auth import passwords, service
+from movies.auth import tokens as auth_tokens
+from movies.auth.tokens import Identity
 from movies.extensions import db
 
 ME = "/api/v1/users/me/"
@@ -36,7 +40,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the remembered sign-ins, of which there are none yet."""
     clock = Clock()
-    monkeypatch.setattr(service, "_seen", TTLCache(100, ttl=service.SEEN_FOR, timer=clock))
+    live: TTLCache[str, Identity] = TTLCache(100, ttl=auth_tokens.LIVE_FOR, timer=clock)
+    monkeypatch.setattr(auth_tokens, "_live", live)
     return clock
 
 
@@ -196,7 +201,7 @@ def test_purging_drops_what_has_expired(
     """`flask tokens purge` deletes sign-ins whose refresh token has expired, and counts them."""
     with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True):
         result = runner.invoke(args=["tokens", "purge"])
-    assert (result.exit_code, result.output) == (0, "1 sign-ins purged\n")
+    assert (result.exit_code, result.stdout) == (0, "1 sign-ins purged\n")
     assert rows(app, "SELECT id FROM sign_ins") == []
 
 
@@ -205,6 +210,75 @@ def test_purging_leaves_what_is_live(
 ) -> None:
     """`flask tokens purge` signs nobody out."""
     with time_machine.travel(datetime.now(UTC) + timedelta(days=29), tick=True):
-        assert runner.invoke(args=["tokens", "purge"]).output == "0 sign-ins purged\n"
+        assert runner.invoke(args=["tokens", "purge"]).stdout == "0 sign-ins purged\n"
         answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
     assert answer.status_code == 200
+
+
+def test_purging_works_in_batches(
+    app: Flask, auth: Accounts, runner: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many have expired, no transaction deletes more than a batch."""
+    monkeypatch.setattr(service, "PURGE_BATCH", 2)
+    auth.register(ADA)
+    for _ in range(5):
+        auth.sign_in(ADA)
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True), app.app_context():
+        assert list(service.purge()) == [2, 2, 1]
+        assert list(service.purge()) == []
+
+
+def test_a_user_keeps_the_newest_sign_ins(
+    client: FlaskClient, auth: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sign-in too many ends the oldest, at once in the same process, and no other user's."""
+    monkeypatch.setattr(service, "MAX_SIGN_INS", 3)
+    eve = auth.headers("eve@example.com")
+    auth.register(ADA)
+    signed_in = []
+    for minutes in range(4):
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes), tick=True):
+            signed_in.append(bearer(auth.sign_in(ADA)))
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=4), tick=True):
+        seen = [client.get(ME, headers=headers).status_code for headers in (*signed_in, eve)]
+    assert seen == [401, 200, 200, 200, 200]
+
+
+def test_a_token_of_an_ended_sign_in_costs_one_look(
+    app: Flask, client: FlaskClient, tokens: dict[str, str], statements: list[str]
+) -> None:
+    """Whoever goes on sending a revoked token does not make the database work each time."""
+    with app.app_context():  # as another worker does
+        db.session.execute(text("DELETE FROM sign_ins"))
+        db.session.commit()
+    statements.clear()
+    for _ in range(5):
+        assert client.get(ME, headers=bearer(tokens)).status_code == 401
+    answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
+    assert answer.status_code == 401
+    assert len(statements) == 1
+
+
+@pytest.mark.parametrize("end", [change_password, delete_account], ids=lambda end: end.__name__)
+def test_a_request_just_before_the_commit_does_not_keep_a_token_alive(
+    app: Flask, client: FlaskClient, tokens: dict[str, str], end: End
+) -> None:
+    """A request that still finds the sign-in while it is being ended leaves nothing behind."""
+    seen: list[int] = []
+
+    def request() -> None:
+        auth_tokens._live.clear()
+        seen.append(app.test_client().get(ME, headers=bearer(tokens)).status_code)
+
+    def before_commit(_session: Any) -> None:
+        thread = Thread(target=request)
+        thread.start()
+        thread.join(30)
+
+    event.listen(db.session, "before_commit", before_commit)
+    try:
+        end(client, tokens)
+    finally:
+        event.remove(db.session, "before_commit", before_commit)
+    assert seen == [200]
+    assert client.get(ME, headers=bearer(tokens)).status_code == 401

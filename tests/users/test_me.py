@@ -6,8 +6,11 @@ import pytest
 from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from sqlalchemy import text
 from tables import rows
 
+from movies.auth import passwords
+from movies.extensions import db
 from movies.movies import tallies
 
 ME = "/api/v1/users/me/"
@@ -125,6 +128,32 @@ def test_only_the_new_password_signs_in(client: FlaskClient, headers: dict[str, 
     assert attempts == [401, 200]
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "expected"),
+    [("DELETE FROM users", 401), ("UPDATE users SET password_hash = 'changed'", 403)],
+)
+def test_a_change_of_password_that_something_overtakes_fails(
+    app: Flask,
+    client: FlaskClient,
+    headers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: str,
+    expected: int,
+) -> None:
+    """401 if the account was deleted meanwhile, 403 if the current password no longer is."""
+    hash_password = passwords.hash_password
+
+    def overtaken(password: str) -> str:
+        with app.app_context():
+            db.session.execute(text(meanwhile))
+            db.session.commit()
+        return hash_password(password)
+
+    monkeypatch.setattr(passwords, "hash_password", overtaken)
+    change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    assert client.post(PASSWORDS, json=change, headers=headers).status_code == expected
+
+
 def test_others_stay_signed_in_when_one_changes_ones_password(
     client: FlaskClient, auth: Accounts, headers: dict[str, str]
 ) -> None:
@@ -188,7 +217,7 @@ def test_a_command_creates_an_account(auth: Accounts, runner: FlaskCliRunner) ->
 @pytest.mark.parametrize(
     ("email", "password", "said"),
     [
-        ("ADA@example.com", PASSWORD, "There is an account with this address."),
+        ("ADA@example.com", PASSWORD, "An account with this email address already exists."),
         ("not an address", PASSWORD, "email"),
         ("eve@example.com", "short", "password"),
         ("eve@example.com", "password1", "too easy to guess"),
