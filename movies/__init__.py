@@ -35,7 +35,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     limiter.init_app(app)
     api.init_app(app, spec_kwargs=openapi.DOCUMENT)
     openapi.describe(api)
-    for blueprint in (auth_bp, users_bp, movies_bp):
+    for blueprint in (users_bp, auth_bp, movies_bp):
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.bp)
     health.init_app(app)

@@ -3,20 +3,26 @@
 OpenAPI 3.1: its schemas are JSON Schema, so that tests can validate live responses with them.
 """
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import orjson
 from apispec import APISpec, BasePlugin
 from flask_limiter.errors import RateLimitExceeded
 from flask_smorest import Api
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.routing import UUIDConverter
 
 from movies.api import InvalidJSON, UnreadableBody
 from movies.auth.errors import INVALID_TOKEN, MissingToken
 from movies.errors import problem_of
-from movies.problems import Problem
+from movies.movies.schemas import MOVIE_ID
+from movies.problems import EXAMPLE_URL, Problem
 from movies.schemas import ProblemSchema
 from movies.web import IdConverter
 
@@ -35,8 +41,8 @@ HEADERS = {
 }
 
 
-class ProblemPlugin(BasePlugin):
-    """Describes the problems of every operation from the table of errors.
+class OperationPlugin(BasePlugin):
+    """Completes every operation: its problems, from the table of errors, and its text.
 
     `Blueprint.route` leaves two members in an operation: `raises`, the exceptions that it declares,
     and `invalid`, an example of `errors`.
@@ -51,6 +57,8 @@ class ProblemPlugin(BasePlugin):
     ) -> None:
         """Replace `raises` and `invalid` by responses."""
         for operation in (operations or {}).values():
+            if "description" in operation:  # else some renderers join the words at line breaks
+                operation["description"] = re.sub(r"(?<=\S)\n(?=\S)", " ", operation["description"])
             kinds = [*operation.pop("raises", ()), *ALWAYS]
             kinds += WITH_TOKEN if operation.get("security") else ()
             kinds += WITH_BODY if "requestBody" in operation else ()
@@ -90,28 +98,68 @@ def _response(problems: list[Problem], invalid: dict[str, Any]) -> dict[str, Any
 
 DOCUMENT: dict[str, Any] = {
     "info": {
-        "description": (
-            "Search the movies that November 7 holds, and vote on them.\n\n"
-            "Register, sign in, and send the access token as `Authorization: Bearer …`. "
-            "Every path works with and without its trailing slash. Every error is "
-            "`application/problem+json` (RFC 9457). Lists come in pages, whose `next` and "
-            "`previous` are the links to follow."
-        ),
+        "description": Path(__file__).with_name("manual.md").read_text(),
+        "summary": "Search the movies of November 7, and vote on them.",
     },
     "components": {
         "securitySchemes": {
-            "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            "bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": (
+                    "The access token from `POST /api/v1/auth/token/`, without the word “Bearer”. "
+                    "It lives for 15 minutes. Get a new one from `POST /api/v1/auth/refresh/`."
+                ),
+            },
         },
     },
-    "servers": [{"url": "/"}],
-    "extra_plugins": [ProblemPlugin()],
+    "servers": [{"url": EXAMPLE_URL}],
+    "extra_plugins": [OperationPlugin()],
 }
+
+TAGS = [
+    {
+        "name": "users",
+        "x-displayName": "Accounts",
+        "description": "Register an account, and manage your own.",
+    },
+    {
+        "name": "auth",
+        "x-displayName": "Sign-in and tokens",
+        "description": "Sign in, refresh and verify tokens, and sign out.",
+    },
+    {
+        "name": "movies",
+        "x-displayName": "Movies",
+        "description": "Search the movies of November 7, browse its catalogue, and list the best "
+        "rated. The votes beside each movie are always live.",
+    },
+    {
+        "name": "ratings",
+        "x-displayName": "Ratings",
+        "description": "Vote on movies. A user has at most one rating per movie: `UPVOTE` or "
+        "`DOWNVOTE`.",
+    },
+]
 
 
 def describe(api: Api) -> None:
     """Describe ids in paths, and no errors that endpoints do not declare."""
+    movie_id = {"type": "string", "format": "uuid", "example": MOVIE_ID}
+    api.register_converter(UUIDConverter, lambda _: movie_id)
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.register_converter(
         IdConverter,
         lambda _: {"type": "integer", "format": "int64", "minimum": 1, "maximum": 10**18 - 1},
     )
+
+
+def document(api: Api, url: str = EXAMPLE_URL) -> bytes:
+    """The document as JSON, for a service that clients reach under `url`."""
+    return _written(api.spec).replace(EXAMPLE_URL.encode(), url.encode())
+
+
+@lru_cache(maxsize=4)
+def _written(spec: APISpec) -> bytes:
+    return orjson.dumps({**spec.to_dict(), "tags": TAGS}, option=orjson.OPT_INDENT_2)

@@ -1,82 +1,126 @@
-"""The documentation pages.
+"""The documentation: the OpenAPI document, Swagger UI, the reference, the list of problems.
 
-The pages' scripts and styles come with the dependency offapi, so no page needs a CDN.
+Scripts and styles are served from `assets`, so that no page needs another host. Those of Swagger UI
+and ReDoc are in `assets/vendor`; `make vendor` updates them.
 """
 
+import json
+import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from flask import (
     Blueprint,
     Response,
-    current_app,
     redirect,
     render_template,
     send_from_directory,
     url_for,
 )
+from markupsafe import Markup, escape
 from werkzeug.wrappers import Response as BaseResponse
 
+from movies import openapi
+from movies.errors import PROBLEMS
 from movies.extensions import api
+from movies.problems import EXAMPLE_URL, Problem
+from movies.urls import absolute_url
 
 bp = Blueprint("pages", __name__, template_folder="templates")
 
-OWN_ASSETS = Path(__file__).parent / "assets"
-ASSETS = {
-    "swagger-ui.css": "swagger_style.css",
-    "swagger-ui-bundle.js": "swagger_bundle.js",
-}
+ASSETS = Path(__file__).parent / "assets"
+VENDORED = ASSETS / "vendor"
+YEAR = 365 * 24 * 3600  # seconds
+
+NAVIGATION = (
+    ("pages.redoc", "Reference"),
+    ("pages.swagger_ui", "Try it out"),
+    ("pages.problems", "Problems"),
+    ("pages.openapi_json", "openapi.json"),
+)
 
 
 @bp.get("/")
 def home() -> BaseResponse:
-    """Send a browser to the documentation."""
-    return redirect(url_for("pages.swagger_ui"))
+    """Redirect to the reference."""
+    return redirect(url_for("pages.redoc"))
 
 
 @bp.get("/api/schema/")
 def schema() -> Response:
     """The OpenAPI document."""
-    return cast(Response, current_app.json.response(api.spec.to_dict()))
+    return Response(openapi.document(api, absolute_url("")), mimetype="application/json")
+
+
+@bp.get("/api/schema/openapi.json")
+def openapi_json() -> Response:
+    """The OpenAPI document, as a file to be downloaded."""
+    response = schema()
+    response.headers["Content-Disposition"] = 'attachment; filename="openapi.json"'
+    return response
 
 
 @bp.get("/api/schema/swagger-ui/")
 def swagger_ui() -> str:
-    """Swagger UI, to try the API out."""
-    return render_template("swagger-ui.html")
+    """Swagger UI, to try out the API."""
+    return _page("swagger-ui.html")
 
 
 @bp.get("/api/schema/redoc/")
 def redoc() -> str:
-    """ReDoc, to read."""
-    return render_template("redoc.html")
+    """ReDoc, with the guide and the reference."""
+    return _page("redoc.html")
+
+
+@bp.get("/api/schema/problems/")
+def problems() -> str:
+    """The list of problems, from the table of errors."""
+    listed = {problem.slug: problem for problem in PROBLEMS.values() if problem.slug}
+    return _page("problems.html", problems=sorted(listed.values(), key=_status_and_slug))
 
 
 @bp.get("/api/schema/assets/<name>")
 def asset(name: str) -> Response:
-    """A script or style sheet of the pages."""
-    if name == "redoc.js":
-        response = Response(_redoc(), mimetype="text/javascript")
-        response.cache_control.max_age = 3600
+    """A script or style sheet of the pages. The name of a vendored one contains its version."""
+    if name in _vendored().values():
+        response = send_from_directory(VENDORED, name, max_age=YEAR)
+        response.cache_control.public = True
+        response.cache_control.immutable = True
         return response
-    if name in ASSETS:
-        return send_from_directory(_offapi(), ASSETS[name], max_age=3600)
-    return send_from_directory(OWN_ASSETS, name, max_age=3600)
+    return send_from_directory(ASSETS, name, max_age=3600)
+
+
+@bp.app_template_filter("code")
+def _code(text: str) -> Markup:
+    """HTML of a text in which backticks mark code."""
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
+
+
+@bp.app_template_filter("example")
+def _example(body: dict[str, Any]) -> str:
+    """An example of a response, indented, under the service's own URL."""
+    return json.dumps(body, indent=2).replace(EXAMPLE_URL, absolute_url(""))
+
+
+def _page(template: str, **values: object) -> str:
+    return render_template(template, navigation=NAVIGATION, vendored=_vendored_url, **values)
+
+
+def _status_and_slug(problem: Problem) -> tuple[int, str]:
+    return problem.status, problem.slug or ""
+
+
+def _vendored_url(name: str) -> str:
+    return url_for("pages.asset", name=_vendored()[name])
 
 
 @cache
-def _redoc() -> bytes:
-    """ReDoc, without the logo that it would load from its maker's CDN."""
-    script = Path(_offapi(), "redoc.js").read_bytes()
-    return script.replace(b"https://cdn.redoc.ly/redoc/", b"data:,")
-
-
-def _offapi() -> str:
-    """The directory of offapi, found and not imported: that would read all its nine megabytes."""
-    spec = find_spec("offapi")
-    locations = spec.submodule_search_locations if spec else None
-    if not locations:
-        raise RuntimeError("offapi is not installed")
-    return locations[0]
+def _vendored() -> dict[str, str]:
+    """The names of the vendored files, with their versions, by their names without."""
+    packages = json.loads((ASSETS / "vendor.json").read_text())
+    return {
+        name: name.replace(".", f"-{package['version']}.", 1)
+        for package in packages.values()
+        for name in package["files"].values()
+    }

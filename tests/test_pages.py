@@ -1,5 +1,7 @@
 """The OpenAPI document and the documentation pages."""
 
+import hashlib
+import json
 import re
 from typing import Any
 
@@ -10,8 +12,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from movies import create_app
 from movies.api import Access
+from movies.errors import PROBLEMS
+from movies.pages import ASSETS, VENDORED
+from movies.problems import EXAMPLE_URL
 
-PAGES = ("/api/schema/swagger-ui/", "/api/schema/redoc/")
+PAGES = ("/api/schema/swagger-ui/", "/api/schema/redoc/", "/api/schema/problems/")
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -118,24 +123,51 @@ def test_bearer_tokens_are_asked_for_where_a_user_is(
     """The security of an operation is that of its endpoint, and with it goes 401."""
     app, document = described
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    views = {endpoint.rpartition(".")[2]: view for endpoint, view in app.view_functions.items()}
     by_id = {operation["operationId"]: operation for operation in operations.values()}
-    assert len(by_id) == 20
+    assert len(by_id) == len(operations)
     for name, operation in by_id.items():
-        view: Any = app.view_functions[f"{operation['tags'][0]}.{name}"]
+        view: Any = views[name]
         is_for_users = view.access is Access.USER
         assert operation["security"] == ([{"bearer": []}] if is_for_users else []), name
         assert not is_for_users or "401" in operation["responses"], name
 
 
-def test_the_document_names_no_machine(document: dict[str, Any]) -> None:
-    """The server is wherever the document was read from."""
-    assert document["servers"] == [{"url": "/"}]
+def test_the_document_is_about_the_service_it_was_read_from(client: FlaskClient) -> None:
+    document = client.get("/api/schema/", base_url="https://movies.test/").text
+    assert '"url": "https://movies.test"' in document
+    assert EXAMPLE_URL not in document
 
 
-def test_a_browser_is_sent_to_the_docs(client: FlaskClient) -> None:
-    """`/` redirects to Swagger UI."""
+def test_the_downloaded_document_is_the_same(client: FlaskClient) -> None:
+    download = client.get("/api/schema/openapi.json")
+    assert download.data == client.get("/api/schema/").data
+    assert "openapi.json" in download.headers["Content-Disposition"]
+
+
+def test_the_list_of_problems_has_every_problem(client: FlaskClient) -> None:
+    page = client.get("/api/schema/problems/").text
+    for problem in PROBLEMS.values():
+        if problem.slug:
+            assert page.count(f'id="{problem.slug}"') == 1
+
+
+def test_the_root_redirects_to_the_reference(client: FlaskClient) -> None:
     answer = client.get("/")
-    assert (answer.status_code, answer.headers["Location"]) == (302, "/api/schema/swagger-ui/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/api/schema/redoc/")
+
+
+def test_vendored_assets_are_those_that_were_downloaded() -> None:
+    """Each has the hash that `make vendor` wrote down, and the version that is declared."""
+    sums = (VENDORED / "SHA256SUMS").read_text().splitlines()
+    hashes = {name: hash_ for hash_, name in (line.split() for line in sums)}
+    assert {path.name for path in VENDORED.iterdir()} == {*hashes, "SHA256SUMS"}
+    for name, hash_ in hashes.items():
+        assert hashlib.sha256((VENDORED / name).read_bytes()).hexdigest() == hash_, name
+    declared = json.loads((ASSETS / "vendor.json").read_text()).values()
+    assert {package["version"] for package in declared} == {
+        re.findall(r"-([0-9.]+[0-9])\.", name)[0] for name in hashes
+    }
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -147,28 +179,25 @@ def test_a_page_loads_only_what_is_here(client: FlaskClient, path: str) -> None:
     assert (page.status_code, page.mimetype) == (200, "text/html")
     assert len(links) >= 3
     for link in links:
-        assert link.startswith(("/api/schema/", "data:")), link
+        assert link.startswith(("/api/schema/", "data:", "#")), link
         if link.startswith("/"):
             with client.get(link) as loaded:
                 assert (loaded.status_code, len(loaded.data) > 0) == (200, True), link
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_holds_no_script_of_its_own(client: FlaskClient, path: str) -> None:
+def test_pages_have_no_inline_scripts(client: FlaskClient, path: str) -> None:
     """The policy of the pages forbids inline scripts, so there is none."""
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", client.get(path).text, re.DOTALL)
-    assert scripts
     assert all("src=" in attributes and not body for attributes, body in scripts)
 
 
 @pytest.mark.parametrize(
     ("name", "mimetype"),
     [
-        ("swagger-ui.css", "text/css"),
-        ("swagger-ui-bundle.js", "text/javascript"),
+        ("pages.css", "text/css"),
         ("swagger-ui-start.js", "text/javascript"),
-        ("redoc.js", "text/javascript"),
-        ("redoc.css", "text/css"),
+        ("redoc-start.js", "text/javascript"),
     ],
 )
 @ONE_DATABASE
@@ -177,6 +206,15 @@ def test_an_asset_is_what_nosniff_wants(client: FlaskClient, name: str, mimetype
     with client.get(f"/api/schema/assets/{name}") as answer:
         assert (answer.status_code, answer.mimetype) == (200, mimetype)
         assert "max-age=3600" in answer.headers["Cache-Control"]
+
+
+@ONE_DATABASE
+def test_a_vendored_asset_can_be_cached_for_a_year(client: FlaskClient) -> None:
+    page = client.get("/api/schema/redoc/").text
+    (url,) = re.findall(r'src="([^"]*/redoc-[0-9.]+\.js)"', page)
+    with client.get(url) as answer:
+        assert (answer.status_code, answer.mimetype) == (200, "text/javascript")
+        assert {"public", "immutable"} <= set(answer.headers["Cache-Control"].split(", "))
 
 
 @pytest.mark.parametrize("name", ["", "x.js", "..", "../pages.py", "..%2fpages.py", "%00", ".git"])
@@ -192,6 +230,7 @@ def test_there_are_no_other_assets(client: FlaskClient, name: str) -> None:
     "path",
     [
         *("/api/schema", "/api/schema/swagger-ui", "/api/schema/redoc"),
+        *("/api/schema/problems", "/api/schema/openapi.json"),
         *("/health/live", "/health/ready", "/metrics"),
     ],
 )

@@ -103,6 +103,7 @@ def read_movie(movie_id: uuid.UUID) -> Any:
 @bp.put(
     "/<uuid:movie_id>/rating/",
     access=Access.USER,
+    tags=["ratings"],
     raises=LOOKUP_FAILURES,
 )
 @bp.arguments(RatingUpdateSchema)
@@ -123,7 +124,7 @@ def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
     return (vote, HTTPStatus.CREATED, _location(vote)) if is_new else vote
 
 
-@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER)
+@bp.delete("/<uuid:movie_id>/rating/", access=Access.USER, tags=["ratings"])
 @bp.response(204)
 def clear_vote(movie_id: uuid.UUID) -> None:
     """Take back the vote on a movie
@@ -136,6 +137,7 @@ def clear_vote(movie_id: uuid.UUID) -> None:
 @bp.post(
     "/ratings/",
     access=Access.USER,
+    tags=["ratings"],
     raises=(*LOOKUP_FAILURES, service.AlreadyRated),
 )
 @bp.arguments(NewRatingSchema)
@@ -150,7 +152,7 @@ def create_rating(rating: dict[str, Any]) -> Any:
     return created, _location(created)
 
 
-@bp.get("/ratings/", access=Access.USER, raises=(NoSuchPage,))
+@bp.get("/ratings/", access=Access.USER, tags=["ratings"], raises=(NoSuchPage,))
 @bp.arguments(RatingsParameters, location="query")
 @bp.response(200, RatingPageSchema)
 def list_ratings(wanted: dict[str, Any]) -> Any:
@@ -163,7 +165,9 @@ def list_ratings(wanted: dict[str, Any]) -> Any:
     return page_of([service.as_rating(row) for row in rows], count, page, size)
 
 
-@bp.get("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
+@bp.get(
+    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
+)
 @bp.response(200, RatingSchema)
 def read_rating(rating_id: int) -> Any:
     """Read one rating
@@ -173,7 +177,9 @@ def read_rating(rating_id: int) -> Any:
     return service.read_rating(caller_id(), rating_id)
 
 
-@bp.put("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
+@bp.put(
+    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
+)
 @bp.arguments(RatingUpdateSchema)
 @bp.response(200, RatingSchema)
 def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
@@ -184,7 +190,9 @@ def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
     return service.change_rating(caller_id(), rating_id, RatingType(rating["rating_type"]))
 
 
-@bp.patch("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
+@bp.patch(
+    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
+)
 @bp.arguments(RatingPatchSchema)
 @bp.response(200, RatingSchema)
 def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
@@ -196,7 +204,9 @@ def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
     return service.change_rating(caller_id(), rating_id, wanted)
 
 
-@bp.delete("/ratings/<id:rating_id>", access=Access.USER, raises=(service.UnknownRating,))
+@bp.delete(
+    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
+)
 @bp.response(204)
 def delete_rating(rating_id: int) -> None:
     """Delete a rating

@@ -5,7 +5,7 @@ from marshmallow import fields, validate
 from movies.movies.models import RatingType
 from movies.schemas import BaseSchema, MovieId, PageParameters, ResourceUpdate, Text, page_schema
 
-MOVIE_ID = "3f0e5a52-5d0c-4f6f-9d0b-3c6d7f1f2a10"
+MOVIE_ID = "22e4b44f-b5cb-4c7c-bf75-53ff10ca7a84"  # in the sample catalogue
 TYPES = validate.OneOf([kind.value for kind in RatingType])
 
 
@@ -39,9 +39,9 @@ class MovieSchema(BaseSchema):
 
     example = {
         "id": MOVIE_ID,
-        "title": "The Matrix",
-        "description": "A programmer learns that the world he knows is a simulation.",
-        "image_url": "https://images.november7.example/the-matrix.jpg",
+        "title": "Inception",
+        "description": "The large-format release: a team goes to sleep on a long flight.",
+        "image_url": "https://images.november7.example/inception-imax.jpg",
         "rating": 8.7,
         "upvotes": 12,
         "downvotes": 1,
@@ -120,7 +120,7 @@ class SearchParameters(PageParameters):
         trim=True,
         required=True,
         validate=validate.Length(1, 200),
-        metadata={"description": "Text that November 7 shall find", "example": "matrix"},
+        metadata={"description": "Text that November 7 shall find", "example": "inception"},
     )
 
 
