@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 from werkzeug.serving import make_server
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -53,22 +53,26 @@ def open_page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
     """Opens pages; after the test, none has complained or asked another host."""
     complaints: list[str] = []
 
+    def note_error(line: ConsoleMessage) -> None:
+        if line.type == "error":
+            complaints.append(line.text)
+
+    def note_foreign(sent: Request) -> None:
+        if not sent.url.startswith((url, f"blob:{url}", "data:")):
+            complaints.append(sent.url)
+
     def open_(path: str, width: int, **options: Any) -> Page:
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        page.on("console", note_error)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda sent: _is_ours(sent.url, url) or complaints.append(sent.url))
+        page.on("request", note_foreign)
         page.goto(url + path)
         return page
 
     yield open_
     assert complaints == []
-
-
-def _is_ours(requested: str, url: str) -> bool:
-    return requested.startswith((url, f"blob:{url}", "data:"))
 
 
 @WIDTHS
