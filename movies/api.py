@@ -7,7 +7,7 @@ type and JSON, shape. Then the view runs.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import wraps
 from typing import Any, NoReturn
@@ -23,6 +23,9 @@ from movies.extensions import limiter
 from movies.schemas import NoParameters
 
 MAX_PARAMETERS = 32  # of a query string
+JSON = "application/json"
+PATCH_TYPES = (JSON, "application/merge-patch+json")  # RFC 7396; bodies are flat, so both agree
+SURROGATES = "surrogateescape"
 
 Limit = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -50,38 +53,48 @@ class Parser(FlaskParser):
     def load_json(self, req: Request, schema: Schema) -> Any:
         """The JSON object in the body.
 
+        A member that is given more than once is an error, unless it is read-only and so ignored.
+
         Raises RequestEntityTooLarge, UnsupportedMediaType, UnreadableBody, InvalidJSON,
         ValidationError.
         """
-        if req.mimetype != "application/json":
+        if req.mimetype not in (PATCH_TYPES if req.method == "PATCH" else (JSON,)):
             raise UnsupportedMediaType
         data = _body(req)
         try:
             body = json.loads(
-                data.decode("utf-8"),
-                object_pairs_hook=_once_each,
-                parse_constant=_no_constant,
+                data.decode("utf-8"), object_pairs_hook=_Members, parse_constant=_no_constant
             )
-        except ValidationError:
-            raise
         except (ValueError, RecursionError):
             raise InvalidJSON from None
-        if not isinstance(body, dict):
+        if not isinstance(body, _Members):
             raise ValidationError("Must be a JSON object.")
+        read_only = {name for name, field in schema.fields.items() if field.dump_only}
+        _require_single(body.repeated - read_only)
         return body
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:
         """The query parameters. Raises ValidationError."""
         try:
+            # Latin-1 keeps every byte, so that a parameter that is not UTF-8 can be named.
             pairs = parse_qsl(
-                req.query_string.decode("utf-8"),
+                req.query_string.decode("latin-1"),
                 keep_blank_values=True,
-                errors="strict",
+                encoding="latin-1",
                 max_num_fields=MAX_PARAMETERS,
             )
         except ValueError:
-            raise ValidationError("The query string is too long or not UTF-8.") from None
-        return _once_each(pairs)
+            raise ValidationError(f"Must have at most {MAX_PARAMETERS} parameters.") from None
+        members = _Members((_text(name), _text(value)) for name, value in pairs)
+        _require_single(members.repeated)
+        errors = {
+            _printable(name): ["Must be UTF-8."]
+            for name, value in members.items()
+            if not (_is_unicode(name) and _is_unicode(value))
+        }
+        if errors:
+            raise ValidationError(errors)
+        return members
 
     def handle_error(
         self,
@@ -99,25 +112,43 @@ class Parser(FlaskParser):
         raise ValidationError(messages) from None
 
 
+class _Members(dict[str, Any]):
+    """The members of an object. `repeated` are the names that occur more than once."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        pairs = list(pairs)
+        super().__init__(pairs)
+        self.repeated: set[str] = set()
+        if len(self) < len(pairs):
+            times = Counter(name for name, _ in pairs)
+            self.repeated = {name for name in self if times[name] > 1}
+
+
+def _require_single(repeated: set[str]) -> None:
+    if repeated:
+        raise ValidationError({name: ["Must not be repeated."] for name in sorted(repeated)})
+
+
 def _body(req: Request) -> bytes:
     """The whole body. Raises RequestEntityTooLarge, UnreadableBody."""
     try:
         data = req.get_data()
         if req.content_length is None:
             req.stream.read(1)  # raises if the body goes on past the limit
-    except OSError:
+    except RequestEntityTooLarge:
+        raise
+    except Exception:  # noqa: BLE001  servers raise classes of their own for a broken body
         raise UnreadableBody from None
     return data
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        raise ValidationError(
-            {name: ["Given more than once."] for name in members if times[name] > 1}
-        )
-    return members
+def _text(latin_1: str) -> str:
+    """The text whose UTF-8 bytes these are; bytes that are not UTF-8 become lone surrogates."""
+    return latin_1 if latin_1.isascii() else latin_1.encode("latin-1").decode(errors=SURROGATES)
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _printable(name: str) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import UUIDConverter
 
-from movies.api import InvalidJSON, UnreadableBody
+from movies.api import JSON, PATCH_TYPES, InvalidJSON, UnreadableBody
 from movies.auth.errors import INVALID_TOKEN, MissingToken
 from movies.errors import problem_of
 from movies.movies.schemas import MOVIE_ID
@@ -55,10 +55,13 @@ class OperationPlugin(BasePlugin):
     def operation_helper(
         self, path: str | None = None, operations: dict[str, Any] | None = None, **_kwargs: Any
     ) -> None:
-        """Replace `raises` and `invalid` by responses."""
-        for operation in (operations or {}).values():
+        """Replace `raises` and `invalid` by responses, and add the media types of PATCH."""
+        for method, operation in (operations or {}).items():
             if "description" in operation:  # else some renderers join the words at line breaks
                 operation["description"] = re.sub(r"(?<=\S)\n(?=\S)", " ", operation["description"])
+            if method == "patch":
+                content = operation["requestBody"]["content"]
+                content.update(dict.fromkeys(PATCH_TYPES, content[JSON]))
             kinds = [*operation.pop("raises", ()), *ALWAYS]
             kinds += WITH_TOKEN if operation.get("security") else ()
             kinds += WITH_BODY if "requestBody" in operation else ()

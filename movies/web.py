@@ -1,6 +1,7 @@
 """How this application does HTTP: its JSON, its paths, its headers."""
 
 import math
+import re
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
+from movies.api import JSON, PATCH_TYPES
 from movies.extensions import limiter
 from movies.logs import begin_request, request_id
+from movies.representations import finish
 from movies.urls import PublicAddress, has_valid_host
 
 if TYPE_CHECKING:
@@ -27,16 +30,16 @@ PAGE_POLICY = (
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-EXPOSED = [
-    "Age",
-    "Cache-Status",
-    "Location",
-    "RateLimit-Limit",
-    "RateLimit-Remaining",
-    "RateLimit-Reset",
-    "Retry-After",
-    "X-Request-ID",
+# What scripts of other origins may read and send; a browser asks again after MAX_AGE.
+EXPOSED_HEADERS = [
+    *("Accept-Patch", "Age", "Allow", "Cache-Status", "ETag", "Location", "Preference-Applied"),
+    *("RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
 ]
+ALLOWED_HEADERS = [
+    *("Accept", "Accept-Language", "Authorization", "Cache-Control", "Content-Type"),
+    *("If-None-Match", "Prefer", "traceparent", "tracestate", "X-Request-ID"),
+]
+MAX_AGE = 7200  # seconds; no browser keeps it longer than a day, Chromium two hours
 
 
 class InvalidHost(BadRequest):
@@ -50,12 +53,13 @@ class IdConverter(IntegerConverter):
 
 
 class OrjsonProvider(DefaultJSONProvider):
-    """Writes answers with orjson, for speed; all else as Flask does it."""
+    """Serializes one object with orjson, for speed, and everything else as Flask does."""
 
-    def response(self, *args: Any, **kwargs: Any) -> Response:
+    def response(self, *args: Any, **kwargs: Any) -> Any:
         """The JSON response of `flask.jsonify`."""
-        body = orjson.dumps(self._prepare_response_obj(args, kwargs))
-        return current_app.response_class(body, mimetype="application/json")
+        if kwargs or len(args) != 1:
+            return super().response(*args, **kwargs)
+        return current_app.response_class(orjson.dumps(args[0]), mimetype="application/json")
 
 
 class TrailingSlash:
@@ -84,18 +88,32 @@ def init_app(app: Flask) -> None:
     app.url_map.merge_slashes = False
     app.before_request(_check_request)
     app.after_request(_add_headers)
-    if app.config["CORS_ORIGINS"]:
-        CORS(
-            app,
-            resources={r"/api/v1/*": {"origins": app.config["CORS_ORIGINS"]}},
-            expose_headers=EXPOSED,
-        )
+    app.after_request(finish)
+    _allow_origins(app)
     wsgi_app = PublicAddress(TrailingSlash(app.wsgi_app), app.config["PUBLIC_URL"])
     app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             wsgi_app, x_for=proxies, x_proto=proxies, x_host=0, x_port=proxies, x_prefix=proxies
         )
+
+
+def _allow_origins(app: Flask) -> None:
+    """Let pages of CORS_ORIGINS call the API, and pages of any origin read the OpenAPI document.
+
+    Flask-CORS takes some strings for patterns, so it is given patterns that match one origin each.
+    """
+    exact = [re.compile(re.escape(origin) + r"\Z", re.I) for origin in app.config["CORS_ORIGINS"]]
+    resources: Any = {r"/api/schema/(openapi\.json/?)?\Z": {"origins": "*", "send_wildcard": True}}
+    if exact:
+        resources[r"/api/v1/.*"] = {"origins": exact}
+    CORS(
+        app,
+        resources=resources,
+        expose_headers=EXPOSED_HEADERS,
+        allow_headers=ALLOWED_HEADERS,
+        max_age=MAX_AGE,
+    )
 
 
 def _check_request() -> None:
@@ -111,6 +129,8 @@ def _add_headers(response: Response) -> Response:
     headers = response.headers
     if request.method == "OPTIONS" and response.status_code == 200:
         response.status_code = 204  # Flask's own response to OPTIONS is an empty HTML page
+        if "PATCH" in response.allow:
+            headers["Accept-Patch"] = ", ".join(PATCH_TYPES)
     if response.status_code == 204:
         del headers["Content-Type"]
     headers["X-Request-ID"] = request_id.get() or ""
@@ -119,6 +139,13 @@ def _add_headers(response: Response) -> Response:
     is_page = response.mimetype == "text/html"
     headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
     headers.setdefault("Cache-Control", "no-store")
+    if current_app.config["CORS_ORIGINS"] and request.path.startswith("/api/v1/"):
+        response.vary.add("Origin")
+    if response.status_code == 415:
+        is_patch = request.method == "PATCH"
+        headers["Accept"] = ", ".join(PATCH_TYPES) if is_patch else JSON  # RFC 9110, 15.5.16
+        if is_patch:
+            headers["Accept-Patch"] = ", ".join(PATCH_TYPES)  # RFC 5789, 2.2
     if current_app.config["HSTS"]:
         headers["Strict-Transport-Security"] = "max-age=31536000"
     if response.status_code == 429:

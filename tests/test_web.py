@@ -1,4 +1,4 @@
-"""Headers of answers: what browsers, proxies and scripts on other sites are told."""
+"""Response headers for browsers and proxies, CORS, and request ids."""
 
 import json
 import logging
@@ -20,8 +20,8 @@ ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True
 
 @pytest.mark.parametrize("path", [*PAGES, *NOT_PAGES, "/"])
 @ONE_DATABASE
-def test_every_answer_has_the_headers_of_caution(client: FlaskClient, path: str) -> None:
-    """No sniffing, no referrer, no frame; errors and redirects included."""
+def test_every_response_has_security_headers(client: FlaskClient, path: str) -> None:
+    """Errors and redirects, too."""
     headers = client.get(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
@@ -31,15 +31,13 @@ def test_every_answer_has_the_headers_of_caution(client: FlaskClient, path: str)
 
 @pytest.mark.parametrize("path", NOT_PAGES)
 @ONE_DATABASE
-def test_what_is_no_page_may_load_nothing(client: FlaskClient, path: str) -> None:
-    """An answer of the API that is taken for a page can't do anything."""
+def test_a_response_that_is_not_a_page_may_load_nothing(client: FlaskClient, path: str) -> None:
     policy = client.get(path).headers["Content-Security-Policy"]
     assert policy == "default-src 'none'; frame-ancestors 'none'"
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_run_only_their_own_scripts(client: FlaskClient, path: str) -> None:
-    """Scripts are those of this host: none inline, none evaluated."""
+def test_pages_run_only_scripts_of_this_host(client: FlaskClient, path: str) -> None:
     policy = client.get(path).headers["Content-Security-Policy"]
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     assert directives["default-src"] == "'none'"
@@ -49,85 +47,130 @@ def test_pages_run_only_their_own_scripts(client: FlaskClient, path: str) -> Non
 
 
 @pytest.mark.parametrize(("name", "expected"), [("production", True), ("testing", False)])
-def test_only_production_insists_on_https(make_app: MakeApp, name: str, expected: bool) -> None:
-    """Strict-Transport-Security is sent where the setting of production says so."""
+def test_only_production_requires_https(make_app: MakeApp, name: str, expected: bool) -> None:
     from config import CONFIGS
 
     app = make_app(HSTS=CONFIGS[name].HSTS)
     assert ("Strict-Transport-Security" in app.test_client().get("/").headers) is expected
 
 
-def test_answers_of_the_api_are_not_stored(client: FlaskClient, auth: Accounts) -> None:
-    """No cache between us and a user keeps what is the user's."""
-    answer = client.get("/api/v1/users/me/", headers=auth.headers())
-    assert answer.headers["Cache-Control"] == "no-store"
-
-
-def test_other_origins_are_shut_out(client: FlaskClient) -> None:
-    """Without CORS_ORIGINS no answer names an origin that may read it."""
+@ONE_DATABASE
+def test_no_other_origin_may_call_the_api_by_default(client: FlaskClient) -> None:
     answer = client.get("/api/v1/movies/top/", headers={"Origin": ORIGIN})
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize(
-    ("origin", "allowed"), [(ORIGIN, ORIGIN), ("https://evil.example", None), ("null", None)]
+    ("origin", "allowed"),
+    [
+        *(("https://app.example", True), ("http://[::1]:3000", True)),
+        *(("https://evil.example", False), ("null", False), ("https://app.example.evil", False)),
+        *(("https://app-example", False), ("http://app.example", False)),
+        *(
+            ("https://app.example:444", False),
+            ("http://:3000", False),
+            ("https://app.example/", False),
+        ),
+    ],
 )
+@pytest.mark.parametrize("others", [[], ["https://other.example"]])
 @ONE_DATABASE
-def test_a_setting_opens_the_api_to_an_origin(
-    make_app: MakeApp, origin: str, allowed: str | None
+def test_exactly_the_allowed_origins_may_read_responses(
+    make_app: MakeApp, origin: str, allowed: bool, others: list[str]
 ) -> None:
-    """CORS_ORIGINS lets scripts of those origins read answers, errors too, and of no other."""
-    client = make_app(CORS_ORIGINS=[ORIGIN]).test_client()
-    answer = client.get("/api/v1/movies/top/", headers={"Origin": origin})
-    assert answer.status_code == 401
-    assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+    """Errors, too; and caches keep the responses to different origins apart."""
+    app = make_app(CORS_ORIGINS=["https://app.example", "http://[::1]:3000", *others])
+    client = app.test_client()
+    for path, status in (("/api/v1/movies/top/", 401), ("/api/v1/nothing", 404)):
+        answer = client.get(path, headers={"Origin": origin})
+        assert answer.status_code == status
+        assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+        assert "Origin" in answer.headers["Vary"]
+        assert "Origin" in client.get(path).headers["Vary"]
 
 
-def test_a_browser_is_told_that_it_may_send_a_token(make_app: MakeApp) -> None:
-    """The preflight of an allowed origin allows the method and the headers of a request."""
+@ONE_DATABASE
+def test_scripts_may_read_the_headers_of_the_contract(make_app: MakeApp) -> None:
     client = make_app(CORS_ORIGINS=[ORIGIN]).test_client()
+    headers = {**Accounts(client).headers(), "Origin": ORIGIN}
+    answer = client.get("/api/v1/movies/?query=matrix", headers=headers)
+    exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    always_readable = {"Content-Type", "Content-Length", "Cache-Control"}
+    for_browsers = {"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "Vary"}
+    sent = {name for name, _ in answer.headers if not name.startswith("Access-Control-")}
+    assert sent - always_readable - for_browsers <= exposed
+    assert {"ETag", "Retry-After", "RateLimit", "WWW-Authenticate", "Location"} <= exposed
+    known = client.get(
+        "/api/v1/movies/?query=matrix",
+        headers=headers | {"If-None-Match": answer.headers["ETag"]},
+    )
+    assert known.status_code == 304
+    assert known.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@ONE_DATABASE
+def test_a_preflight_allows_methods_and_request_headers(make_app: MakeApp, method: str) -> None:
+    client = make_app(CORS_ORIGINS=[ORIGIN]).test_client()
+    sent = (
+        "authorization, cache-control, content-type, if-none-match, prefer, traceparent, "
+        "x-request-id"
+    )
     asked = {
         "Origin": ORIGIN,
-        "Access-Control-Request-Method": "PUT",
-        "Access-Control-Request-Headers": "authorization, content-type",
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": f"{sent}, x-evil",
     }
-    headers = client.options("/api/v1/movies/ratings/1", headers=asked).headers
+    answer = client.options("/api/v1/movies/ratings/1", headers=asked)
+    headers = answer.headers
+    assert (answer.status_code, answer.data) == (204, b"")
     assert headers["Access-Control-Allow-Origin"] == ORIGIN
-    assert "PUT" in headers["Access-Control-Allow-Methods"]
-    assert "authorization" in headers["Access-Control-Allow-Headers"].lower()
+    assert method in headers["Access-Control-Allow-Methods"].split(", ")
+    assert headers["Access-Control-Allow-Headers"].lower() == sent
+    assert headers["Access-Control-Max-Age"] == "7200"
     assert "Access-Control-Allow-Credentials" not in headers
 
 
-def test_pages_and_probes_stay_closed(make_app: MakeApp) -> None:
-    """CORS_ORIGINS opens the API and nothing beside it."""
+@ONE_DATABASE
+def test_any_origin_may_read_the_document_and_no_page_or_probe(make_app: MakeApp) -> None:
     client = make_app(CORS_ORIGINS=[ORIGIN]).test_client()
-    answer = client.get("/metrics", headers={"Origin": ORIGIN})
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    for path in ("/api/schema", "/api/schema/"):
+        answer = client.get(path, headers={"Origin": "https://anyone.example"})
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    for path in ("/metrics", "/health/live", *PAGES):
+        answer = client.get(path, headers={"Origin": ORIGIN})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@ONE_DATABASE
+def test_options_lists_methods_and_patch_types_and_has_no_body(client: FlaskClient) -> None:
+    answer = client.options("/api/v1/users/me")
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert "Content-Type" not in answer.headers
+    assert set(answer.headers["Allow"].split(", ")) == {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH"}
+    assert answer.headers["Accept-Patch"] == "application/json, application/merge-patch+json"
+    assert "Accept-Patch" not in client.options("/api/v1/movies/").headers
 
 
 @pytest.mark.parametrize("offered", ["abc-123_x.y", "a" * 64])
-def test_a_request_id_that_is_offered_is_taken(client: FlaskClient, offered: str) -> None:
-    """A proxy's id comes back, so that its logs and ours can be joined."""
+def test_a_request_id_of_a_proxy_is_used(client: FlaskClient, offered: str) -> None:
     answer = client.get("/health/live", headers={"X-Request-ID": offered})
     assert answer.headers["X-Request-ID"] == offered
 
 
 @pytest.mark.parametrize("offered", ["", "a b", "x" * 65, "a\u00e9", 'a"b', "a{b}"])
 @ONE_DATABASE
-def test_a_request_id_that_could_do_harm_is_replaced(client: FlaskClient, offered: str) -> None:
-    """An id that isn't a short word is replaced by one of ours."""
+def test_a_malformed_request_id_is_replaced(client: FlaskClient, offered: str) -> None:
     answer = client.get("/health/live", headers={"X-Request-ID": offered})
     assert len(answer.headers["X-Request-ID"]) == 32
 
 
 def test_every_request_has_its_own_id(client: FlaskClient) -> None:
-    """Ids that we make are never the same."""
     ids = {client.get("/health/live").headers["X-Request-ID"] for _ in range(5)}
     assert len(ids) == 5
 
 
 def test_a_log_line_is_one_line_with_the_request_id(capfd: pytest.CaptureFixture[str]) -> None:
-    """What clients send is escaped in the log, so that no line can be forged."""
     from movies.logs import begin_request
 
     configure_logging()

@@ -1,0 +1,89 @@
+"""How the body of a response travels: with an ETag, compressed, or not at all (304)."""
+
+import gzip
+from hashlib import blake2b
+from threading import Lock
+
+from cachetools import LRUCache
+from flask import Response, request
+
+API, DOCUMENTATION, TOKENS = "/api/v1/", "/api/schema/", "/api/v1/auth/"
+MIN_COMPRESSED = 1024  # bytes; a smaller body fits into one packet anyway
+LEVEL = 6  # of zlib's 1 to 9
+COMPRESSIBLE = {"application/json", "application/problem+json", "image/svg+xml"}  # and text/*
+GZIP_SUFFIX = "-gzip"  # representations in different codings need different strong tags
+
+_documentation: LRUCache[str, bytes] = LRUCache(maxsize=16)  # compressed bodies by their tag
+_documentation_lock = Lock()
+
+
+def finish(response: Response) -> Response:
+    """Add an ETag and Cache-Control; replace a known body by 304, or compress it.
+
+    A response is known if the request's `If-None-Match` holds its tag. Responses that hold tokens
+    are not compressed, because their compressed length could give the tokens away (BREACH).
+    """
+    path = request.path
+    is_read = response.status_code == 200 and request.method in ("GET", "HEAD")
+    tag = ""
+    if is_read and path.startswith((API, DOCUMENTATION)):
+        is_api = path.startswith(API)
+        response.headers.setdefault("Cache-Control", "private, no-cache" if is_api else "no-cache")
+        tag = response.get_etag()[0] or blake2b(response.get_data(), digest_size=16).hexdigest()
+    is_compressed = not path.startswith(TOKENS) and _negotiate_gzip(response)
+    if tag:
+        response.set_etag(tag + GZIP_SUFFIX if is_compressed else tag)
+        known = request.headers.get("If-None-Match")
+        if known and (request.if_none_match.contains_weak(tag) or _knows_compressed(tag)):
+            return _not_modified(response)
+    if is_compressed:
+        _compress(response, tag)
+    return response
+
+
+def _knows_compressed(tag: str) -> bool:
+    return request.if_none_match.contains_weak(tag + GZIP_SUFFIX)
+
+
+def _not_modified(response: Response) -> Response:
+    """The response without its body and the headers that describe a body (RFC 9110, 15.4.5)."""
+    response.status_code = 304
+    response.direct_passthrough = False
+    response.close()
+    response.set_data(b"")
+    for name in ("Content-Type", "Content-Length", "Content-Disposition", "Last-Modified"):
+        response.headers.pop(name, None)
+    return response
+
+
+def _negotiate_gzip(response: Response) -> bool:
+    """Whether to compress. Responses that could be compressed say that they vary."""
+    size = response.content_length or response.calculate_content_length() or 0
+    if size < MIN_COMPRESSED or response.status_code in (204, 206, 304):
+        return False
+    mimetype = response.mimetype or ""
+    if mimetype not in COMPRESSIBLE and not mimetype.startswith("text/"):
+        return False
+    response.vary.add("Accept-Encoding")
+    accepted = request.headers.get("Accept-Encoding", "").lower()
+    if "gzip" not in accepted and "*" not in accepted:
+        return False
+    codings = request.accept_encodings
+    return 0 < codings.quality("gzip") >= codings.quality("identity")
+
+
+def _compress(response: Response, tag: str) -> None:
+    """Compress the body. The documentation is compressed once per process and version."""
+    response.direct_passthrough = False
+    is_documentation = tag and request.path.startswith(DOCUMENTATION)
+    with _documentation_lock:
+        body = _documentation.get(tag) if is_documentation else None
+    if body is None:
+        body = gzip.compress(response.get_data(), LEVEL, mtime=0)
+        if is_documentation:
+            with _documentation_lock:
+                _documentation[tag] = body
+    else:
+        response.close()
+    response.set_data(body)  # sets Content-Length
+    response.headers["Content-Encoding"] = "gzip"
