@@ -1,64 +1,103 @@
-# Everything that is done with this project. `make` alone lists it.
+# The commands of this project. `make` alone lists them.
 
 PYTHON ?= python3
-BIN := .venv/bin
+PY := .venv/bin/python
+FLASK := $(PY) -m flask --app wsgi
+PYTEST := $(PY) -m pytest
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+SUITE := $(PARALLEL) --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint format migrate bench november7 lock vendor clean
+.PHONY: help run dev test test-fast lint format migrate november7 bench lock upgrade-deps openapi \
+	vendor clean
 
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: migrate ## Serve on PORT (8000), with all that is needed for it
-	exec $(BIN)/gunicorn wsgi:app
+run: .venv/run ## Serve on HOST and PORT, on a fresh machine too
+	@$(FLASK) db upgrade
+	@exec $(PY) -m gunicorn wsgi:app
 
-dev: migrate .venv/dev ## Serve on PORT, reloading on every change
-	FLASK_RUN_PORT=$$($(BIN)/python -c 'from config import Config; print(Config.PORT)') \
-		$(BIN)/flask --app wsgi run --debug
+dev: .venv/dev ## Serve on HOST and PORT, reloading on every change
+	@$(FLASK) db upgrade
+	@exec $(FLASK) run --debug $$($(PY) -c 'from config import Config as c; print("-h", c.HOST, "-p", c.PORT)')
 
-test: .venv/dev ## Run the whole test suite
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
+test: .venv/dev ## Run all tests, or what ARGS names: make test ARGS="tests/test_cli.py -x"
+	$(PYTEST) $(or $(ARGS),$(SUITE))
+
+test-fast: .venv/dev ## Run the tests that need no server of their own; ARGS as for test
+	$(PYTEST) $(PARALLEL) -m "not slow and not registry" $(ARGS)
 
 lint: .venv/dev ## Check style, types and container files
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/hadolint Dockerfile
 
-format: .venv/dev ## Put the code into its one format
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+format: .venv/dev ## Format the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
 
 migrate: .venv/run ## Bring the database up to date
-	$(BIN)/flask --app wsgi db upgrade
+	$(FLASK) db upgrade
 
-november7: .venv/run ## Serve the stand-in provider; ARGS="--help" lists how it can misbehave
-	$(BIN)/python -m stand_in $(ARGS)
+november7: .venv/run ## Serve the stand-in provider; ARGS=--help lists its faults
+	$(PY) -m stand_in $(ARGS)
 
-bench: .venv/dev ## Measure; ratios of one run
-	$(BIN)/python -m bench $(ARGS)
+bench: .venv/dev ## Measure what docs/ quotes; ARGS=--help lists the measurements
+	$(PY) -m bench $(ARGS)
 
-lock: .venv/dev ## Compile requirements*.in to pinned requirements*.txt
-	$(BIN)/uv pip compile $(LOCK) requirements.in -o requirements.txt
-	$(BIN)/uv pip compile $(LOCK) requirements-dev.in -o requirements-dev.txt
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links
+lock: .venv/dev ## Pin what requirements*.in ask for; existing pins stay
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+upgrade-deps: .venv/dev ## Move every pin to the newest release
+	$(COMPILE) --upgrade requirements.in -o requirements.txt
+	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
+
+# The locks keep extras: without them, pip before 23.3 refuses to install with hashes.
+COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-header --no-emit-index-url --no-emit-find-links
+
+openapi: .venv/run ## Write the OpenAPI document to docs/openapi.json
+	MOVIES_CONFIG=testing MOVIES_ENV_FILE= $(FLASK) openapi write docs/openapi.json
 
 vendor: .venv/run ## Download Swagger UI and ReDoc as movies/assets/vendor.json pins them; needs npm
-	$(BIN)/python tools/vendor_assets.py
+	$(PY) tools/vendor_assets.py
 
 clean: ## Remove the environment and what tools left behind; instance/ stays
-	rm -rf .venv .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf .venv .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment; each stamp is as new as the requirements that were installed.
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# The environment. Each stamp is written after success only, so what was interrupted is done again;
+# an environment whose Python is gone, as after a system upgrade, is made anew.
+NEW_ENVIRONMENT := $(shell test ! -e .venv/made || $(PY) -c 'import pip' 2>&1 || rm -f .venv/made)
 
-.venv/run: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv/made:
+	@$(PYTHON) -c 1 2>/dev/null || $(call fail,$(PYTHON) is not installed. Install Python 3.11 or newer)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(call fail,$(PYTHON) is \
+	$$($(PYTHON) -c 'import sys; print("Python %d.%d" % sys.version_info[:2])'); 3.11 or newer is needed)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call fail,$(PYTHON) has no venv module. \
+	On Debian and Ubuntu: apt install $(notdir $(PYTHON))-venv)
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
 	@touch $@
+
+.venv/run: requirements.txt .venv/made
+	$(install)
 
 .venv/dev: requirements-dev.txt .venv/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
+	$(install)
+
+fail = { echo "Error: $(1), or name another Python: make $(or $(MAKECMDGOALS),run) PYTHON=python3.12" >&2; exit 1; }
+LOG := .venv/pip.log
+UNREACHABLE := NewConnectionError|NameResolutionError|ConnectTimeout|ConnectionError|ProxyError|ReadTimeout
+define install
+@echo "Installing $<; this may take a minute"
+@$(PY) -m pip install --disable-pip-version-check --no-input --require-hashes -r $< >$(LOG) 2>&1 || \
+	if grep -qE '$(UNREACHABLE)' $(LOG); then \
+		echo "Error: the package index can't be reached. Check the network and proxy, then run make again (details: $(LOG))" >&2; exit 1; \
+	else tail -n 5 $(LOG) >&2; \
+		echo "Error: pip could not install $< (details: $(LOG))" >&2; exit 1; fi
+@touch $@
+endef
