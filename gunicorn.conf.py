@@ -54,6 +54,7 @@ workers = Config.WEB_CONCURRENCY
 worker_class = "movies.worker.Worker"
 threads = MAX_WAITERS + 64
 worker_connections = 2000
+logger_class = "movies.worker.ServerLogger"
 sendfile = False  # the worker sends, so that a slow reader holds no thread
 
 timeout = 60

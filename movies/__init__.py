@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from config import CONFIGS, MOVIES_CONFIG
-from movies import cli, health, openapi, pages, provider, settings, web
+from movies import access_log, cli, health, openapi, pages, provider, settings, web
 from movies.auth import access, keys
 from movies.auth.routes import bp as auth_bp
 from movies.errors import register_error_handlers
@@ -42,4 +42,5 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     register_error_handlers(app)
     provider.init_app(app)
     cli.init_app(app)
+    access_log.init_app(app)
     return app

@@ -1,48 +1,130 @@
-"""Structured logs: one JSON object a line on standard error, each with the request's id.
+"""Logs: one line per event on standard error, each with the ids of the request that caused it.
 
-JSON escapes whatever a client sent, so no line can be forged. Nothing here is ever given a
-password, a token or an e-mail address.
+In production a line is a JSON object, elsewhere it is text. Both escape what a client sent, so no
+line can be forged. No password, token or e-mail address is ever passed to a log call.
 """
 
+import json
 import logging
 import re
+import secrets
 import sys
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from pythonjsonlogger.json import JsonFormatter
 
+from config import MOVIES_CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The trace of a caller that a request belongs to (W3C Trace Context)."""
+
+    trace_id: str
+    flags: str
+    state: str
+
+
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace_id>[0-9a-f]{32})"
+    r"-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
+)
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_FIELDS = ("request_id", "trace_id")
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", *_FIELDS}
 
 
-def begin_request(offered: str | None) -> str:
-    """Take the request id that a client or proxy offers if it is harmless, else make one."""
+def begin_request(offered: str | None, traceparent: str = "", tracestate: str = "") -> str:
+    """Set the ids of a request: those that a client or proxy offers, if they are harmless.
+
+    A request id of our own takes the place of one that is missing or not acceptable. A malformed
+    `traceparent` is ignored, as the specification asks.
+    """
     chosen = offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else uuid4().hex
     request_id.set(chosen)
+    found = _TRACEPARENT.fullmatch(traceparent)
+    if found is None or (found["version"] == "00" and found["more"]):
+        trace.set(None)
+    else:
+        state = tracestate if _TRACESTATE.fullmatch(tracestate) else ""
+        trace.set(Trace(found["trace_id"], found["flags"], state))
     return chosen
 
 
-class _RequestId(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id.get()
-        return True
+def trace_headers() -> dict[str, str]:
+    """The headers that make an outgoing request part of the caller's trace; none without one."""
+    current = trace.get()
+    if current is None:
+        return {}
+    headers = {"traceparent": f"00-{current.trace_id}-{secrets.token_hex(8)}-{current.flags}"}
+    return {**headers, "tracestate": current.state} if current.state else headers
 
 
-def configure_logging() -> None:
-    """Send this package's log lines to standard error, once however many applications exist."""
-    logger = logging.getLogger("movies")
-    if logger.handlers:
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_RequestId())
-    handler.setFormatter(
-        JsonFormatter(
-            ["levelname", "name", "message", "request_id"],
-            rename_fields={"levelname": "level", "name": "logger"},
-            timestamp="time",
-        )
+def configure_logging(*, as_json: bool = MOVIES_CONFIG == "production") -> None:
+    """Send the log lines of all libraries to standard error, in one format. Safe to repeat.
+
+    Commands of `flask` log warnings only, so that their output can be read.
+    """
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Handler) for handler in root.handlers):
+        root.addHandler(_Handler(as_json))
+        logging.captureWarnings(as_json)
+    logging.getLogger("movies").setLevel(logging.WARNING if _is_command() else logging.INFO)
+
+
+def _is_command() -> bool:
+    click = sys.modules.get("click")
+    return click is not None and click.get_current_context(silent=True) is not None
+
+
+class _Handler(logging.StreamHandler[Any]):
+    def __init__(self, as_json: bool) -> None:
+        super().__init__(sys.stderr)
+        self.addFilter(_add_ids)
+        self.setFormatter(_as_json() if as_json else _TextFormatter())
+
+
+def _add_ids(record: logging.LogRecord) -> bool:
+    record.request_id = request_id.get()
+    current = trace.get()
+    record.trace_id = current.trace_id if current else None
+    return True
+
+
+def _as_json() -> JsonFormatter:
+    return JsonFormatter(
+        ["levelname", "name", "message", *_FIELDS],
+        rename_fields={"levelname": "level", "name": "logger"},
+        timestamp="time",
     )
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+
+
+class _TextFormatter(logging.Formatter):
+    """Time, level, logger and message, then the fields that have a value."""
+
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        values = vars(record)
+        own = {name: value for name, value in values.items() if name not in _STANDARD}
+        own |= {name: values.get(name) for name in _FIELDS}
+        fields = [
+            f"{name}={value if isinstance(value, int | float) else json.dumps(str(value))}"
+            for name, value in own.items()
+            if value is not None
+        ]
+        line = " ".join([super().formatMessage(record), *fields])
+        return line.translate(_CONTROL)
+
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}

@@ -2,13 +2,32 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, multiprocess
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.mmap_dict import MmapedDict
+from sqlalchemy import QueuePool, event
+
+CONNECTIONS = Gauge(
+    "database_connections_in_use",
+    "Connections that are taken from the pools of the workers",
+    multiprocess_mode="livesum",
+)
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")  # bytes
+
+
+@event.listens_for(QueuePool, "checkout")
+def _taken(*_arguments: object) -> None:
+    CONNECTIONS.inc()
+
+
+@event.listens_for(QueuePool, "checkin")
+def _returned(*_arguments: object) -> None:
+    CONNECTIONS.dec()
 
 
 def registry() -> CollectorRegistry:
@@ -30,6 +49,37 @@ class _Workers:
         with _locked(self._directory, fcntl.LOCK_SH):
             files = [str(path) for path in self._directory.glob("*.db")]
             yield from multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        counters = self._directory.glob("counter_*.db")
+        yield from _processes({int(path.stem.split("_")[1]) for path in counters})
+
+
+def _processes(pids: set[int]) -> Iterator[GaugeMetricFamily]:
+    """What the processes of this server use together. Nothing where there is no /proc."""
+    alive = [Path("/proc", str(pid)) for pid in pids - {0}]
+    alive = [process for process in alive if process.exists()]
+    if not alive:
+        return
+    uses: dict[str, tuple[str, Callable[[Path], int]]] = {
+        "server_processes": ("Workers and their parent", lambda _: 1),
+        "server_resident_memory_bytes": (
+            "Resident memory of all processes; memory that they share counts once for each",
+            lambda process: int((process / "statm").read_text().split()[1]) * PAGE_SIZE,
+        ),
+        "server_open_files": (
+            "Open files and sockets of all processes",
+            lambda process: len(list((process / "fd").iterdir())),
+        ),
+        "server_threads": (
+            "Threads of all processes",
+            lambda process: len(list((process / "task").iterdir())),
+        ),
+    }
+    for name, (meaning, measure) in uses.items():
+        total = 0
+        for process in alive:
+            with suppress(OSError):  # it has just ended
+                total += measure(process)
+        yield GaugeMetricFamily(name, meaning, value=total)
 
 
 def retire(pid: int, directory: Path) -> None:

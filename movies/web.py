@@ -16,7 +16,7 @@ from werkzeug.routing import IntegerConverter
 
 from movies.api import JSON, PATCH_TYPES
 from movies.extensions import limiter
-from movies.logs import begin_request, request_id
+from movies.logs import request_id
 from movies.representations import finish
 from movies.urls import PublicAddress, has_valid_host
 
@@ -117,8 +117,7 @@ def _allow_origins(app: Flask) -> None:
 
 
 def _check_request() -> None:
-    """Begin a request. Raises InvalidHost, and NotFound for a path that ends in two slashes."""
-    begin_request(request.headers.get("X-Request-ID"))
+    """Raises InvalidHost, and NotFound for a path that ends in two slashes."""
     if not has_valid_host():
         raise InvalidHost
     if request.path.endswith("//"):

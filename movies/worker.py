@@ -21,10 +21,11 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from movies.client_socket import REQUEST_TIMEOUT, ClientSocket
-from movies.logs import request_id
+from movies.logs import configure_logging, request_id
 
 LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last response
 SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
@@ -176,6 +177,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
+
+
+class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Logs gunicorn's own lines as all others are logged, unless it is told to write elsewhere."""
+
+    def setup(self, cfg: Any) -> None:
+        """Configure logging, at the start and whenever the configuration is read again."""
+        super().setup(cfg)
+        if cfg.errorlog == "-":
+            configure_logging()
+            self.error_log.handlers.clear()
+            self.error_log.propagate = True
 
 
 class _Refusal:

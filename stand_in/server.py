@@ -27,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         self.rfile.read(int(length) if length.isdecimal() else 0)
         with ExitStack() as under_way:
-            stand_in._arrive(self.path)
+            stand_in._arrive(self.path, dict(self.headers))
             under_way.callback(stand_in._leave)
             faults = stand_in.faults
             fault = faults.draw()
@@ -144,7 +144,8 @@ class StandIn:
     """November 7 on a port of this machine, as a context manager.
 
     Assign `faults` to change how the next request is met; `requests` lists the targets
-    received. Whoever has the whole answer no longer counts as in flight.
+    received, and `headers` the headers that came with each. Whoever has the whole answer no
+    longer counts as in flight.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class StandIn:
         """Forget the requests received so far, and the most that were in flight."""
         with self._lock:
             self.requests: list[str] = []
+            self.headers: list[dict[str, str]] = []
             self.most_in_flight = self.in_flight
 
     def start(self) -> None:
@@ -202,9 +204,10 @@ class StandIn:
     ) -> None:
         self.stop()
 
-    def _arrive(self, target: str) -> None:
+    def _arrive(self, target: str, headers: dict[str, str]) -> None:
         with self._lock:
             self.requests.append(target)
+            self.headers.append(headers)
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
 

@@ -1,15 +1,11 @@
 """Response headers for browsers and proxies, CORS, and request ids."""
 
-import json
-import logging
 from collections.abc import Callable
 
 import pytest
 from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
-
-from movies.logs import _RequestId, configure_logging
 
 PAGES = ("/api/schema/swagger-ui/", "/api/schema/redoc/")
 NOT_PAGES = ("/api/schema/", "/api/v1/users/me/", "/nothing", "/health/live", "/metrics")
@@ -168,17 +164,3 @@ def test_a_malformed_request_id_is_replaced(client: FlaskClient, offered: str) -
 def test_every_request_has_its_own_id(client: FlaskClient) -> None:
     ids = {client.get("/health/live").headers["X-Request-ID"] for _ in range(5)}
     assert len(ids) == 5
-
-
-def test_a_log_line_is_one_line_with_the_request_id(capfd: pytest.CaptureFixture[str]) -> None:
-    from movies.logs import begin_request
-
-    configure_logging()
-    [handler] = logging.getLogger("movies").handlers
-    record = logging.makeLogRecord({"msg": 'x\n{"level": "CRITICAL"}', "levelname": "INFO"})
-    begin_request("the-id")
-    assert isinstance(handler.filters[0], _RequestId)
-    handler.filter(record)
-    line = handler.format(record)
-    assert "\n" not in line
-    assert json.loads(line)["request_id"] == "the-id"

@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from urllib3.util import Retry
 
+from movies.logs import trace_headers
 from movies.november7 import metrics
 from movies.november7.contract import CheckedResponse, checked_page
 from movies.november7.deadline import (
@@ -79,6 +80,8 @@ class Transport(BaseAdapter):
         `timeout`: seconds for all requests and pauses together. Raises an `Unavailable`.
         """
         deadline = Deadline.after(timeout)
+        for name, value in trace_headers().items():
+            request.headers.setdefault(name, value)
         retries = Retries(deadline, self._sleep)
         try:
             return retries.run(partial(self._try, request, deadline, verify))

@@ -1,0 +1,110 @@
+"""One log line and two metrics for each request: who asked for what, how it went, how long."""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, g, request
+from prometheus_client import Counter, Histogram
+
+from movies.logs import begin_request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+QUIET = {"/health/live", "/health/ready", "/metrics"}  # routes that are logged at DEBUG
+DETAILS = "movies.request"  # key of the WSGI environ
+
+REQUESTS = Counter(
+    "http_requests_total",
+    "Requests by method, route and status. Routes that do not exist count as `unmatched`",
+    ["method", "route", "status"],
+)
+SECONDS = Histogram(
+    "http_request_duration_seconds",
+    "Seconds from the arrival of a whole request until its response is ready",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def init_app(app: Flask) -> None:
+    """Observe the requests to an application. Call it last: it wraps all other middleware."""
+    app.teardown_request(_describe)
+    app.wsgi_app = AccessLog(app.wsgi_app)  # type: ignore[method-assign]
+
+
+def _describe(_error: BaseException | None) -> None:
+    """Note what is known of a request only while Flask handles it."""
+    details = request.environ[DETAILS]
+    if request.url_rule is not None:
+        details["route"] = request.url_rule.rule
+    if "caller" in g:
+        details["user_id"] = g.caller.user_id
+
+
+class AccessLog:
+    """WSGI middleware that gives each request its ids, then logs and counts it."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        began = time.perf_counter()
+        begin_request(
+            environ.get("HTTP_X_REQUEST_ID"),
+            environ.get("HTTP_TRACEPARENT", ""),
+            environ.get("HTTP_TRACESTATE", ""),
+        )
+        details: dict[str, Any] = {"route": "unmatched", "status": 500}
+        environ[DETAILS] = details
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            details["status"] = int(status[:3])
+            details.update(_of_headers(headers))
+            return start_response(status, headers, exc_info)
+
+        try:
+            return self._app(environ, start)
+        finally:
+            method = environ["REQUEST_METHOD"]
+            _record(method if method in METHODS else "other", details, time.perf_counter() - began)
+
+
+def _of_headers(headers: list[tuple[str, str]]) -> dict[str, Any]:
+    found = {name.lower(): value for name, value in headers}
+    details: dict[str, Any] = {}
+    if (size := found.get("content-length", "")).isdigit():
+        details["bytes"] = int(size)
+    if status := found.get("cache-status"):
+        details["provider"] = _source(status)
+    return details
+
+
+def _source(cache_status: str) -> str:
+    """Where a search's response came from, in one word, from its `Cache-Status`."""
+    for word in ("stale", "hit", "collapsed"):
+        if word in cache_status:
+            return word
+    return "miss"
+
+
+def _record(method: str, details: dict[str, Any], seconds: float) -> None:
+    route, status = details["route"], details["status"]
+    REQUESTS.labels(method, route, status).inc()
+    SECONDS.labels(method, route).observe(seconds)
+    is_quiet = route.rstrip("/") in QUIET and status < 400
+    log.log(
+        logging.DEBUG if is_quiet else logging.INFO,
+        "%s %s %s",
+        method,
+        route,
+        status,
+        extra={"method": method, **details, "duration_ms": round(seconds * 1000, 1)},
+    )
