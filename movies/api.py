@@ -139,6 +139,8 @@ def _body(req: Request) -> bytes:
         raise
     except Exception:  # noqa: BLE001  servers raise classes of their own for a broken body
         raise UnreadableBody from None
+    if len(data) < (req.content_length or 0):
+        raise UnreadableBody
     return data
 
 

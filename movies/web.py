@@ -117,10 +117,13 @@ def _allow_origins(app: Flask) -> None:
 
 
 def _check_request() -> None:
-    """Raises InvalidHost, and NotFound for a path that ends in two slashes."""
+    """Raises InvalidHost, and NotFound for a path with repeated slashes.
+
+    Without the latter, werkzeug ignores repeated slashes at either end of a path.
+    """
     if not has_valid_host():
         raise InvalidHost
-    if request.path.endswith("//"):
+    if "//" in request.environ["PATH_INFO"]:
         raise NotFound
 
 

@@ -224,3 +224,52 @@ def test_endpoints_of_no_body_take_no_parameters(refused: Attacker) -> None:
     for path in ("/api/v1/users/me/", "/api/v1/movies/ratings/1"):
         for method in ("GET", "DELETE"):
             assert refused(method, f"{path}?x=1").status_code == 422, path
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/merge-patch+json"])
+def test_patch_takes_merge_patch(client: FlaskClient, auth: Accounts, content_type: str) -> None:
+    body = json.dumps({"first_name": "Ada"})
+    options: dict[str, Any] = {"data": body, "content_type": content_type}
+    answer = client.patch("/api/v1/users/me/", headers=auth.headers(), **options)
+    assert (answer.status_code, answer.get_json()["first_name"]) == (200, "Ada")
+
+
+def test_415_lists_the_accepted_media_types(refused: Attacker) -> None:
+    """Merge patches are for PATCH only."""
+    merge_patch = "application/merge-patch+json"
+    put = refused("PUT", "/api/v1/movies/ratings/1", data="{}", content_type=merge_patch)
+    patch = refused("PATCH", "/api/v1/movies/ratings/1", data="{}", content_type="text/plain")
+    assert (put.status_code, put.headers["Accept"]) == (415, "application/json")
+    assert "Accept-Patch" not in put.headers
+    assert (patch.status_code, patch.headers["Accept-Patch"]) == (
+        415,
+        f"application/json, {merge_patch}",
+    )
+
+
+@pytest.mark.parametrize(
+    "read_only",
+    [
+        '"id": 1, "id": 2',
+        '"email": {"a": 1, "a": 2}, "email": null',
+        '"id": [[{"a": {"b": 1, "b": 2}}]]',
+        '"id": 1e999, "email": "\\ud800\\u0000"',
+    ],
+)
+def test_read_only_members_are_ignored_whatever_they_hold(
+    client: FlaskClient, auth: Accounts, read_only: str
+) -> None:
+    """Repeated members among them: a client sends back what it received, however it holds it."""
+    options: dict[str, Any] = {"data": f'{{"first_name": "Ada", {read_only}}}'}
+    answer = client.patch(
+        "/api/v1/users/me/", headers=auth.headers(), content_type="application/json", **options
+    )
+    assert (answer.status_code, answer.get_json()["first_name"]) == (200, "Ada")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_a_number_of_5000_digits_is_no_500(refused: Attacker, method: str) -> None:
+    body = b'{"rating_type": "UPVOTE", "id": ' + b"9" * 5000 + b"}"
+    path = "/api/v1/movies/ratings/1"
+    answer = refused(method, path, data=body, content_type="application/json")
+    assert answer.status_code in (400, 422)

@@ -112,3 +112,31 @@ def test_hostile_headers_do_no_harm(client: FlaskClient, auth: Accounts, value: 
     names = ("Accept", "Accept-Language", "Cookie", "If-None-Match", "Range", "X-Request-ID")
     headers = auth.headers() | dict.fromkeys(names, value)
     assert client.get("/api/v1/users/me/", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("parameters", "errors"),
+    [
+        ("query=%FF", {"query": ["Must be UTF-8."]}),
+        ("query=a%FFb%20%C3%A9", {"query": ["Must be UTF-8."]}),
+        ("query=%ED%A0%80", {"query": ["Must be UTF-8."]}),
+        ("query=\xff", {"query": ["Must be UTF-8."]}),
+        ("query=e&page=%FF", {"page": ["Must be UTF-8."]}),
+        ("query=%FF&page=%FF", {"query": ["Must be UTF-8."], "page": ["Must be UTF-8."]}),
+        ("%FF=1&query=e", {"\\udcff": ["Must be UTF-8."]}),
+        ("query=e&query=%FF", {"query": ["Must not be repeated."]}),
+    ],
+)
+def test_a_parameter_that_is_not_utf_8_is_named(
+    refused: Attacker, parameters: str, errors: dict[str, list[str]]
+) -> None:
+    overrides = {"QUERY_STRING": parameters}
+    answer = refused("GET", "/api/v1/movies/", environ_overrides=overrides)
+    assert (answer.status_code, answer.get_json()["errors"]) == (422, errors)
+
+
+@pytest.mark.parametrize("query", ["%C3%A9", "\xc3\xa9", "%F0%9F%8E%AC", "%E2%82%AC+%26"])
+def test_a_parameter_may_hold_any_unicode(client: FlaskClient, auth: Accounts, query: str) -> None:
+    overrides = {"QUERY_STRING": f"query={query}"}
+    answer = client.get("/api/v1/movies/", headers=auth.headers(), environ_overrides=overrides)
+    assert answer.status_code == 200
