@@ -6,11 +6,11 @@ from typing import Any
 from flask import Flask
 
 from config import CONFIGS, MOVIES_CONFIG
-from movies import access_log, cli, health, openapi, pages, provider, settings, web
+from movies import access_log, cli, health, limits, openapi, pages, provider, settings, web
 from movies.auth import access, keys
 from movies.auth.routes import bp as auth_bp
 from movies.errors import register_error_handlers
-from movies.extensions import api, db, jwt, limiter, migrate
+from movies.extensions import api, db, jwt, migrate
 from movies.logs import configure_logging
 from movies.movies.routes import bp as movies_bp
 from movies.users.routes import bp as users_bp
@@ -32,7 +32,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     jwt.init_app(app)
     keys.init_app(jwt)
     access.init_app(app)
-    limiter.init_app(app)
+    limits.init_app(app)
     api.init_app(app, spec_kwargs=openapi.DOCUMENT)
     openapi.describe(api)
     for blueprint in (users_bp, auth_bp, movies_bp):

@@ -19,15 +19,13 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
-from movies.extensions import limiter
+from movies.limits import API_LIMIT, RateLimit, limited
 from movies.schemas import NoParameters
 
 MAX_PARAMETERS = 32  # of a query string
 JSON = "application/json"
 PATCH_TYPES = (JSON, "application/merge-patch+json")  # RFC 7396; bodies are flat, so both agree
 SURROGATES = "surrogateescape"
-
-Limit = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Access(Enum):
@@ -168,16 +166,6 @@ def caller_id() -> int:
     return user_id
 
 
-def rate_limit_key() -> str:
-    """The user who is calling, or the IP address of a caller who is not signed in."""
-    if "caller" in g:
-        return f"user-{caller_id()}"
-    return f"address-{request.remote_addr}"
-
-
-api_limit: Limit = limiter.shared_limit("1200 per minute", scope="api", key_func=rate_limit_key)
-
-
 class Blueprint(flask_smorest.Blueprint):
     """A blueprint whose endpoints declare who may use them and which exceptions they raise."""
 
@@ -215,7 +203,7 @@ class Blueprint(flask_smorest.Blueprint):
         *,
         access: Access,
         raises: Sequence[type[Exception]] = (),
-        limits: Sequence[Limit] = (),
+        limits: Sequence[RateLimit] = (),
         **options: Any,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare an endpoint.
@@ -235,9 +223,7 @@ class Blueprint(flask_smorest.Blueprint):
                 raises=tuple(raises),
                 invalid=_invalid_example(endpoint.schema),
             )(endpoint)
-            endpoint = _bounded(endpoint)
-            for limit in (api_limit, *limits):
-                endpoint = limit(endpoint)
+            endpoint = limited(API_LIMIT, *limits)(_bounded(endpoint))
             if access is Access.USER:
                 endpoint = _signed_in(endpoint)
             endpoint.access = access

@@ -8,7 +8,6 @@ response.
 import logging
 
 from flask import Flask, Response
-from flask_limiter.errors import RateLimitExceeded
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -33,6 +32,7 @@ from movies.auth.errors import (
     WrongTokenType,
 )
 from movies.database import is_outage
+from movies.limits import RateLimitExceeded
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import TimedOut, Unavailable
@@ -208,8 +208,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
     RateLimitExceeded: Problem(
         slug="rate-limited",
         status=429,
-        detail="Too many requests.",
-        when="The caller sent more requests than a rate limit allows.",
+        detail="You have sent too many requests.",
+        when="The caller sent more requests than a rate limit allows; see `RateLimit`.",
         retry=LATER,
         retry_after=60,
     ),

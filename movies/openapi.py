@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 from apispec import APISpec, BasePlugin
-from flask_limiter.errors import RateLimitExceeded
 from flask_smorest import Api
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +20,7 @@ from werkzeug.routing import UUIDConverter
 from movies.api import JSON, PATCH_TYPES, InvalidJSON, UnreadableBody
 from movies.auth.errors import INVALID_TOKEN, MissingToken
 from movies.errors import problem_of
+from movies.limits import RateLimitExceeded
 from movies.movies.schemas import MOVIE_ID
 from movies.problems import EXAMPLE_URL, Problem
 from movies.schemas import ProblemSchema

@@ -28,9 +28,7 @@ def complete(app: Flask) -> None:
     config = app.config
     directory = _private_directory(Path(config["INSTANCE_DIR"]))
     config["JWT_SECRET_KEY"] = config["JWT_SECRET_KEY"] or _own_secret(directory / "jwt-secret")
-    # redis-py knows unix://, and limits redis+unix://.
-    redis_url = config["REDIS_URL"] = config["REDIS_URL"].removeprefix("redis+")
-    limits_url = f"redis+{redis_url}" if redis_url.startswith("unix:") else redis_url
+    config["REDIS_URL"] = config["REDIS_URL"].removeprefix("redis+")  # redis-py knows unix://
     url = _database_url(config["DATABASE_URL"], directory)
     is_sqlite = url.get_backend_name() == "sqlite"
     config["SQLALCHEMY_DATABASE_URI"] = url
@@ -43,11 +41,6 @@ def complete(app: Flask) -> None:
         API_TITLE="Movies API",
         OPENAPI_VERSION="3.1.0",
         JWT_COOKIE_CSRF_PROTECT=False,
-        RATELIMIT_STORAGE_URI=limits_url or "memory://",
-        RATELIMIT_STORAGE_OPTIONS=REDIS_TIMEOUTS if redis_url else {},
-        RATELIMIT_KEY_PREFIX="movies",
-        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,
-        RATELIMIT_SWALLOW_ERRORS=True,
     )
 
 

@@ -1,8 +1,6 @@
 """How this application does HTTP: its JSON, its paths, its headers."""
 
-import math
 import re
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter
 
 from movies.api import JSON, PATCH_TYPES
-from movies.extensions import limiter
 from movies.logs import request_id
 from movies.representations import finish
 from movies.urls import PublicAddress, has_valid_host
@@ -150,18 +147,4 @@ def _add_headers(response: Response) -> Response:
             headers["Accept-Patch"] = ", ".join(PATCH_TYPES)  # RFC 5789, 2.2
     if current_app.config["HSTS"]:
         headers["Strict-Transport-Security"] = "max-age=31536000"
-    if response.status_code == 429:
-        _add_limit(response)
     return response
-
-
-def _add_limit(response: Response) -> None:
-    """Add which limit was exceeded and in how many seconds it ends."""
-    limit = limiter.current_limit
-    if limit is None or not limit.breached:
-        return
-    seconds = str(max(1, math.ceil(limit.reset_at - time.time())))
-    response.headers["Retry-After"] = seconds
-    response.headers["RateLimit-Limit"] = str(limit.limit.amount)
-    response.headers["RateLimit-Remaining"] = str(limit.remaining)
-    response.headers["RateLimit-Reset"] = seconds

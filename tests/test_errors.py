@@ -13,7 +13,6 @@ import pytest
 from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_limiter.errors import RateLimitExceeded
 from marshmallow import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
@@ -42,6 +41,7 @@ from movies.auth.errors import (
 )
 from movies.errors import PROBLEMS, problem_of
 from movies.extensions import db
+from movies.limits import RateLimitExceeded
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import BadResponse, Busy, TimedOut, Unavailable

@@ -2,10 +2,8 @@
 
 import hashlib
 from typing import Any
-from uuid import uuid4
 
 from flask import request
-from flask_limiter.util import get_remote_address
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -21,27 +19,26 @@ from movies.auth.schemas import (
     TokenPairSchema,
     TokenSchema,
 )
-from movies.extensions import limiter
+from movies.limits import RateLimit, client_address
 
 bp = Blueprint("auth", __name__, url_prefix="/api/v1/auth", description="Signing in and out")
 
 
-def _account() -> str:
+def _account() -> str | None:
     """The account that a sign-in is for, hashed, so that no store or log holds an address.
 
-    What can't be read is for no account, and counts by itself: it will be refused for what it is,
-    and only the limit of the address holds it back.
+    None if the body cannot be read: it will be refused, and only the limits by IP address count.
     """
     try:
         email = bp.ARGUMENTS_PARSER.load_json(request, CredentialsSchema())["email"]
         return hashlib.sha256(address_key(email).encode()).hexdigest()
     except (HTTPException, ValidationError, KeyError, AttributeError, UnicodeError):
-        return uuid4().hex
+        return None
 
 
 SIGN_IN_LIMITS = (
-    limiter.limit("60 per minute", key_func=get_remote_address),
-    limiter.limit("20 per minute", key_func=_account),
+    RateLimit("sign-in-address", 60, client_address),
+    RateLimit("sign-in-account", 20, _account),
 )
 
 

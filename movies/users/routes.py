@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from flask_limiter.util import get_remote_address
-
-from movies.api import Access, Blueprint, caller_id, rate_limit_key
+from movies.api import Access, Blueprint, caller_id
 from movies.auth.errors import TooManyAtOnce
-from movies.extensions import limiter
+from movies.limits import RateLimit, caller, client_address
 from movies.urls import absolute_url
 from movies.users import service
 from movies.users.schemas import (
@@ -18,6 +16,8 @@ from movies.users.schemas import (
 
 bp = Blueprint("users", __name__, url_prefix="/api/v1/users", description="Accounts")
 
+REGISTRATION_LIMIT = RateLimit("registration", 60, client_address)
+PASSWORD_LIMIT = RateLimit("password", 10, caller)
 LOCATION = {
     "Location": {"description": "The new account", "schema": {"type": "string", "format": "uri"}}
 }
@@ -26,7 +26,7 @@ LOCATION = {
 @bp.post(
     "/register/",
     access=Access.ANYONE,
-    limits=[limiter.limit("60 per minute", key_func=get_remote_address)],
+    limits=[REGISTRATION_LIMIT],
     raises=(service.AddressTaken, TooManyAtOnce),
 )
 @bp.arguments(UserCreateSchema)
@@ -75,7 +75,7 @@ def delete_me() -> None:
 @bp.post(
     "/me/password/",
     access=Access.USER,
-    limits=[limiter.limit("10 per minute", key_func=rate_limit_key)],
+    limits=[PASSWORD_LIMIT],
     raises=(service.WrongPassword, TooManyAtOnce),
 )
 @bp.arguments(PasswordUpdateSchema)

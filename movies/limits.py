@@ -1,0 +1,129 @@
+"""Rate limits: which there are, by what they count, and what clients learn of them.
+
+A limit allows a number of requests in each fixed window of WINDOW seconds, which begins with the
+first request. Every request that a limit applies to counts, whatever its outcome. Responses carry
+the fields of draft-ietf-httpapi-ratelimit-headers-11.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from ipaddress import IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, current_app, g, request
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from movies.counters import WINDOW, Count, open_counters
+from movies.settings import REDIS_TIMEOUTS
+
+IPV6_PREFIX = 64  # bits: the least that one customer is given (RFC 6177)
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """At most `quota` requests in WINDOW seconds for each value of `key`.
+
+    `name` is its name in the response headers. A `key` of None means that the limit does not apply.
+    """
+
+    name: str
+    quota: int
+    key: Callable[[], str | None]
+
+    @cached_property
+    def policy(self) -> str:
+        """Its item of `RateLimit-Policy`."""
+        return f'"{self.name}";q={self.quota};w={WINDOW}'
+
+
+class RateLimitExceeded(Exception):
+    """A rate limit does not allow the request. `retry_after` in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("rate limit exceeded")
+        self.retry_after = retry_after
+
+
+def client_address() -> str:
+    """The client's IP address; an IPv6 address is reduced to its /64 network.
+
+    Without the port that some proxies add in `X-Forwarded-For`.
+    """
+    text = request.remote_addr or ""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return text[:64]
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ip_network((address, IPV6_PREFIX), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def caller() -> str:
+    """The user who is calling, or the IP address of a caller who is not signed in."""
+    return f"user-{g.caller.user_id}" if "caller" in g else f"address-{client_address()}"
+
+
+API_LIMIT = RateLimit("api", 1200, caller)
+
+
+def init_app(app: Flask) -> None:
+    """Have `app` count requests and add the headers, unless RATELIMIT_ENABLED is false."""
+    if not app.config["RATELIMIT_ENABLED"]:
+        return
+    redis = None
+    if url := app.config["REDIS_URL"]:
+        redis = Redis.from_url(url, **REDIS_TIMEOUTS, retry=Retry(NoBackoff(), retries=1))
+    app.extensions["rate_limits"] = open_counters(redis, Path(app.config["INSTANCE_DIR"]))
+    app.after_request(_add_headers)
+
+
+def check_limits(*limits: RateLimit) -> None:
+    """Count the current request by `limits`. Raises RateLimitExceeded."""
+    counters = current_app.extensions.get("rate_limits")
+    if counters is None:
+        return
+    keys = {limit: key for limit in limits if (key := limit.key()) is not None}
+    counts = counters.hit([f"{limit.name}:{key}" for limit, key in keys.items()])
+    counted = list(zip(keys, counts, strict=True))
+    g.rate_limits = [*g.get("rate_limits", ()), *counted]
+    exceeded = [count.resets_in for limit, count in counted if count.hits > limit.quota]
+    if exceeded:
+        raise RateLimitExceeded(max(1, math.ceil(max(exceeded))))
+
+
+def limited(*limits: RateLimit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: check `limits` before the view."""
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            check_limits(*limits)
+            return view(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def _add_headers(response: Response) -> Response:
+    """Add the limits that were counted, and what is left of them."""
+    counted: list[tuple[RateLimit, Count]] | None = g.get("rate_limits")
+    if counted:
+        response.headers["RateLimit-Policy"] = ", ".join(limit.policy for limit, _ in counted)
+        response.headers["RateLimit"] = ", ".join(
+            f'"{limit.name}";r={max(0, limit.quota - count.hits)};t={math.ceil(count.resets_in)}'
+            for limit, count in counted
+        )
+    return response
