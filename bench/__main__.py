@@ -3,8 +3,8 @@
 With DATABASE_URL or REDIS_URL set they are used; DATABASE_URL must be an empty database.
 """
 
+import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,12 +15,17 @@ from bench import passwords, refusals, search, top
 BENCHES = {"search": search, "top": top, "refusals": refusals, "passwords": passwords}
 
 
-def main(names: list[str]) -> None:
-    """Run the measurements of these names, each in a directory of its own."""
+def main() -> None:
+    """Run the measurements that are named, each in a directory of its own."""
+    parser = argparse.ArgumentParser("make bench", description="Measure what the docs quote.")
+    parser.add_argument("name", nargs="*", help=f"one of {', '.join(BENCHES)}; all by default")
+    names: list[str] = parser.parse_args().name
+    if unknown := [name for name in names if name not in BENCHES]:
+        parser.error(f"no measurement is called {unknown[0]}; there are {', '.join(BENCHES)}")
     for name in names or list(BENCHES):
         with tempfile.TemporaryDirectory() as directory:
             print(f"\n{name}: {BENCHES[name].__doc__}")
             BENCHES[name].run(Path(directory))
 
 
-main(sys.argv[1:])
+main()

@@ -1,7 +1,9 @@
 """Runs migrations on the application's own engine, one transaction for all of them."""
 
 from alembic import context
+from click import ClickException
 from flask import current_app
+from sqlalchemy.exc import DBAPIError
 
 from movies.database import without_timeouts
 
@@ -19,7 +21,12 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    with db.engine.connect() as connection:
+    try:
+        connected = db.engine.connect()
+    except DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise ClickException(f"The database failed: {reason}") from None
+    with connected as connection:
         context.configure(connection=connection, **options)
         with context.begin_transaction():
             if connection.dialect.name == "sqlite":

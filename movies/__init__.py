@@ -1,5 +1,6 @@
 """Movies API: search the movies that November 7 holds, and vote on them."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from movies.extensions import api, db, jwt, migrate
 from movies.logs import configure_logging
 from movies.movies.routes import bp as movies_bp
 from movies.users.routes import bp as users_bp
+
+log = logging.getLogger(__name__)
 
 
 def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = None) -> Flask:
@@ -43,4 +46,6 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     provider.init_app(app)
     cli.init_app(app)
     access_log.init_app(app)
+    if not cli.is_running():
+        log.info("searches are answered by %s", provider.describe(app))
     return app

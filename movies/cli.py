@@ -1,5 +1,11 @@
-"""Commands, beside those of Flask and its extensions. Each calls a service."""
+"""The commands of `flask`, beside those of Flask and its extensions. Each calls a service.
 
+A command writes its result to standard output, as JSON with `--json`; errors and progress go to
+standard error. It exits with 0 if it succeeded, 1 if it failed, and 2 if it was called wrongly.
+"""
+
+import json
+import re
 import sqlite3
 import sys
 from collections import Counter
@@ -24,42 +30,70 @@ from movies.november7.errors import Unavailable
 from movies.users import service as users
 from movies.users.schemas import UserCreateSchema
 
+NOT_MIGRATED = re.compile(r"no such (table|column)|(relation|column) .* does not exist")
+
 
 class Group(AppGroup):
-    """Commands that fail with a message where a store fails, not with a traceback."""
+    """Commands that take `--json`, and report the failure of a store in one line."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """As AppGroup's; adds the option."""
+        option = click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=lambda context, _, value: context.meta.update(json=value),
+            help="Print the result as JSON.",
+        )
+        cmd.params.append(option)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raises ClickException."""
         try:
             return super().invoke(ctx)
         except DBAPIError as error:
-            raise click.ClickException(f"The database failed: {error.orig}") from None
+            reason = str(error.orig).strip().partition("\n")[0]
+            advice = ". Run `make migrate`" if NOT_MIGRATED.search(reason) else ""
+            raise click.ClickException(f"The database failed: {reason}{advice}") from None
         except (RedisError, sqlite3.Error) as error:
             raise click.ClickException(f"The provider cache failed: {error}") from None
 
 
-cache = Group("cache", help="The cache of November 7's pages.")
-tokens = Group("tokens", help="Sign-ins and their tokens.")
-accounts = Group("users", help="Accounts.")
-ratings = Group("ratings", help="The tallies of the votes.")
+def report(text: str, **result: Any) -> None:
+    """Print the result of a command, as text or as JSON."""
+    as_json = click.get_current_context().meta["json"]
+    click.echo(json.dumps(result) if as_json else text)
+
+
+def is_running() -> bool:
+    """Whether this process runs a command that is not a server."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.info_name != "run"
+
+
+cache = Group("cache", help="Inspect and change the cache of November 7's pages.")
+tokens = Group("tokens", help="Manage sign-ins.")
+accounts = Group("users", help="Manage accounts.")
+ratings = Group("ratings", help="Check the vote counts of movies.")
 
 
 def init_app(app: Flask) -> None:
-    """Give `flask` these commands."""
+    """Add the commands to `flask`."""
     for group in (cache, tokens, accounts, ratings):
         app.cli.add_command(group)
 
 
 @cache.command("stats")
 def cache_stats() -> None:
-    """Show how many pages there are, how fresh and how large, and how often they were hit."""
+    """Show the number of pages, their size in bytes and the share of hits."""
     stats = upkeep.stats(november7(), hits=_hits())
-    for name, value in stats.items():
-        click.echo(f"{name:<9} {value}")
+    lines = [f"{name:<9} {value}" for name, value in stats.items()]
+    report("\n".join(lines), **{name.replace(" ", "_"): value for name, value in stats.items()})
 
 
 def _hits() -> Counter[str]:
-    """How many look-ups had each result, in all workers since the server started."""
+    """The number of look-ups by result, in all workers since the server started."""
     hits: Counter[str] = Counter()
     for directory in Path(current_app.config["INSTANCE_DIR"], "metrics").glob("*"):
         workers = CollectorRegistry()
@@ -72,27 +106,28 @@ def _hits() -> Counter[str]:
 
 
 @cache.command("clear")
-@click.option("--query", help="Only the pages of this search.")
+@click.option("--query", metavar="TEXT", help="Delete only the pages of this search.")
 def cache_clear(query: str | None) -> None:
-    """Forget pages, so that the next search asks November 7."""
-    click.echo(f"{upkeep.clear(november7(), query)} pages cleared")
+    """Delete pages, so that the next search asks November 7."""
+    cleared = upkeep.clear(november7(), query)
+    report(f"{cleared} pages cleared", cleared=cleared)
 
 
 @cache.command("warm")
 def cache_warm() -> None:
-    """Fetch the whole catalogue anew, one request at a time, and remember its movies."""
+    """Fetch the whole catalogue from November 7, one request at a time."""
     movies = 0
     try:
         walk = november7().walk(refresh=True)
         first = next(walk)
-        with click.progressbar(length=first.total, label="Fetching") as bar:
+        with click.progressbar(length=first.total, label="Fetching", file=sys.stderr) as bar:
             for page in (first, *walk):
                 remember(page.movies)
                 movies += len(page.movies)
                 bar.update(len(page.movies))
     except Unavailable as error:
         raise click.ClickException(f"November 7 failed after {movies} movies: {error}") from None
-    click.echo(f"{movies} movies are warm")
+    report(f"{movies} movies are warm", movies=movies)
 
 
 @tokens.command("purge")
@@ -102,16 +137,25 @@ def tokens_purge() -> None:
     with click.progressbar(auth.purge(), label="Purging", file=sys.stderr) as batches:
         for size in batches:
             purged += size
-    click.echo(f"{purged} sign-ins purged")
+    report(f"{purged} sign-ins purged", purged=purged)
+
+
+def _check_email(_context: click.Context, _parameter: click.Parameter, email: str) -> str:
+    """Refuse what is no e-mail address before the password is asked for."""
+    try:
+        UserCreateSchema(only=["email"]).load({"email": email})
+    except ValidationError as error:
+        raise click.BadParameter(" ".join(error.messages_dict["email"])) from None
+    return email
 
 
 @accounts.command("create")
-@click.argument("email")
-@click.password_option()
-@click.option("--first-name", default="")
-@click.option("--last-name", default="")
+@click.argument("email", callback=_check_email)
+@click.password_option(help="Asked for if not given.")
+@click.option("--first-name", default="", metavar="TEXT")
+@click.option("--last-name", default="", metavar="TEXT")
 def users_create(**account: str) -> None:
-    """Create an account."""
+    """Create an account for the address EMAIL."""
     try:
         user = users.register(**UserCreateSchema().load(account))
     except ValidationError as error:
@@ -120,21 +164,22 @@ def users_create(**account: str) -> None:
         raise click.ClickException("\n".join(lines)) from None
     except users.AddressTaken:
         raise click.ClickException("An account with this email address already exists.") from None
-    click.echo(f"account {user.id} created")
+    report(f"account {user.id} created", id=user.id, email=user.email)
 
 
 @ratings.command("check")
 def ratings_check() -> None:
-    """Say whether every tally is the count of its ratings; exit with 1 where not."""
+    """Compare every movie's vote counts with its ratings; exit with 1 if any differ."""
     without_timeouts(db.session.connection())
     if wrong := tallies.disagreements():
         raise click.ClickException(
             f"{wrong} movies have a wrong tally; see `flask ratings rebuild`"
         )
-    click.echo("every tally agrees with its ratings")
+    report("every tally agrees with its ratings", wrong=0)
 
 
 @ratings.command("rebuild")
 def ratings_rebuild() -> None:
-    """Make every tally anew from the ratings."""
-    click.echo(f"{tallies.rebuild()} tallies rebuilt")
+    """Count every movie's votes again from the ratings."""
+    rebuilt = tallies.rebuild()
+    report(f"{rebuilt} tallies rebuilt", rebuilt=rebuilt)

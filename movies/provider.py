@@ -1,6 +1,5 @@
 """The one client of November 7 that an application has, made from its settings."""
 
-import logging
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,13 +16,11 @@ from movies.november7.session import build_session
 from movies.november7.transport import BoundedHTTPAdapter
 from movies.settings import REDIS_TIMEOUTS, create_private
 
-log = logging.getLogger(__name__)
-
 EMBEDDED = "http://november7.invalid/"  # a name that never resolves (RFC 2606)
 
 
 def init_app(app: Flask) -> None:
-    """Put the client at `app.extensions["november7"]`, and say which provider it is."""
+    """Put the client at `app.extensions["november7"]`."""
     config = app.config
     redis = None
     if config["REDIS_URL"]:
@@ -52,7 +49,6 @@ def init_app(app: Flask) -> None:
         redis=redis,
         on_page=remember,
     )
-    log.info("searches are answered by %s", describe(app))
 
 
 def describe(app: Flask) -> str:

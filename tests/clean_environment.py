@@ -14,3 +14,4 @@ for name in re.findall(r'"([A-Z][A-Z0-9_]+)"', (ROOT / "config.py").read_text())
     os.environ.pop(f"{name}_FILE", None)
 os.environ["MOVIES_CONFIG"] = "testing"
 os.environ["MOVIES_ENV_FILE"] = ""
+os.environ["FLASK_SKIP_DOTENV"] = "1"

@@ -37,6 +37,7 @@ class Served:
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
             "MOVIES_CONFIG": "development",
             "MOVIES_ENV_FILE": "",
+            "FLASK_SKIP_DOTENV": "1",
             "INSTANCE_DIR": str(directory),
             "JWT_SECRET_KEY": "a secret of the tests that is long enough",
             "RATELIMIT_ENABLED": "false",

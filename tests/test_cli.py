@@ -1,11 +1,18 @@
 """The commands on accounts, tokens and the database, and how they fail."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import time_machine
 from accounts import PASSWORD, Accounts
+from clean_environment import ROOT
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from helpers import THEN
@@ -33,7 +40,10 @@ def test_a_database_that_is_not_ready_is_told(
     app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
     failed = app.test_cli_runner().invoke(args=command)
     assert failed.exit_code == 1
-    assert failed.stderr.splitlines()[-1].startswith("Error: The database failed: no such table")
+    told = failed.stderr.splitlines()[-1]
+    assert told.startswith("Error: The database failed: ")
+    assert "no such table" in told
+    assert told.endswith(". Run `make migrate`")
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -79,11 +89,25 @@ def test_create_makes_an_account_that_can_sign_in(app: Flask, runner: FlaskCliRu
     }
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_unmigrated_postgresql_is_told(
+    make_app: Callable[..., Flask], database_url: str
+) -> None:
+    app = make_app(DATABASE_URL=database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE sign_ins RENAME TO elsewhere")
+        try:
+            failed = app.test_cli_runner().invoke(args=["tokens", "purge"])
+        finally:
+            connection.execute("ALTER TABLE elsewhere RENAME TO sign_ins")
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].endswith(". Run `make migrate`")
+
+
 @pytest.mark.parametrize(
     ("email", "password", "told"),
     [
         ("ADA@example.com", PASSWORD, "An account with this email address already exists."),
-        ("grace", PASSWORD, "email: An email address must have an @-sign."),
         ("grace@example.com", "short", "password: Length must be between 8 and 128."),
         ("grace@example.com", "password", "password: This password is too easy to guess."),
     ],
@@ -97,3 +121,73 @@ def test_create_says_what_is_wrong(
     assert failed.exit_code == 1
     assert failed.stderr.splitlines()[-1].startswith(f"Error: {told}")
     assert rows(app, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_create_checks_the_address_before_it_asks_for_the_password(runner: FlaskCliRunner) -> None:
+    failed = runner.invoke(args=["users", "create", "grace"], input="")
+    assert failed.exit_code == 2
+    assert failed.stderr.splitlines()[-1] == (
+        "Error: Invalid value for 'EMAIL': An email address must have an @-sign."
+    )
+    assert "Password" not in failed.output
+
+
+@pytest.mark.parametrize(
+    ("command", "result"),
+    [
+        (
+            ["users", "create", "ada@example.com", "--password", PASSWORD],
+            {"id": 1, "email": "ada@example.com"},
+        ),
+        (["tokens", "purge"], {"purged": 0}),
+        (["ratings", "check"], {"wrong": 0}),
+        (["ratings", "rebuild"], {"rebuilt": 0}),
+        (["cache", "warm"], {"movies": 104}),
+        (["cache", "clear"], {"cleared": 0}),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_every_command_prints_json_on_request(
+    runner: FlaskCliRunner, command: list[str], result: dict[str, Any]
+) -> None:
+    done = runner.invoke(args=[*command, "--json"])
+    assert (done.exit_code, json.loads(done.stdout)) == (0, result)
+
+
+def flask(*args: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """`flask` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", *args],
+        cwd=ROOT,
+        env={**os.environ, "MOVIES_CONFIG": "development", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_commands_print_their_result_only(tmp_path: Path) -> None:
+    done = flask("cache", "clear", INSTANCE_DIR=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("0 pages cleared\n", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://postgres@127.0.0.1:1/movies", "Connection refused"),
+        (
+            "postgresql://127.0.0.1:1/movies?speed=high",
+            'invalid connection option "speed"',
+        ),
+        ("sqlite:////dev/null/movies.sqlite3", "unable to open database file"),
+    ],
+)
+def test_a_migration_tells_in_one_line_that_it_cannot_connect(
+    tmp_path: Path, url: str, reason: str
+) -> None:
+    done = flask("db", "upgrade", INSTANCE_DIR=str(tmp_path), DATABASE_URL=url)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: The database failed: ")
+    assert reason in line
+    assert done.returncode == 1
