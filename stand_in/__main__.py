@@ -54,10 +54,11 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
     help="Time before any answer, or the least and the most of it.",
 )
 @_share("--hang", "Never answered.")
-@_share("--malformed", "200 with JSON that breaks the contract.")
+@_share("--malformed", "200 with JSON that breaks the contract as a whole.")
 @_share("--html", "200 with an HTML page.")
 @_share("--truncated", "Closed before the whole body is sent.")
 @_share("--short", "200 with fewer items than the total promises.")
+@_share("--bad-movie", "200 with one item that breaks the contract.")
 @_share("--drip", "The right body, a byte at a time.")
 @click.option(
     "--drip-interval",

@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import sys
 import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ FAULT_KINDS = (
     "html",
     "truncated",
     "short",
+    "bad_movie",
     "drip",
     "drip_headers",
     "reset",
@@ -35,8 +35,16 @@ FAULT_KINDS = (
     "redirect",
 )
 
-# Clients are sent this many movies at most by way of sending too many.
-_LARGEST_PAGE = 1000
+_LARGEST_PAGE = 1000  # movies, at most, that are sent by way of sending too many
+_LARGE_TOTAL = 1_000_000
+_BAD_MEMBERS: list[dict[str, Any]] = [
+    {"title": None},
+    {"title": 7},
+    {"id": None},
+    {"id": "not-a-uuid"},
+    {"rating": "8.1"},
+    {"description": ["a list"]},
+]
 _STRANGER = {
     "id": "00000000-0000-4000-8000-000000000000",
     "title": "Not in the catalogue",
@@ -71,10 +79,11 @@ class Faults:
     retry_after: str | None = None
     latency: tuple[float, float] = (0, 0)  # least and most, before any answer
     hang: float = 0  # no answer until the client or the server closes
-    malformed: float = 0  # 200, JSON that breaks the contract
+    malformed: float = 0  # 200, JSON that breaks the contract as a whole
     html: float = 0  # 200, an HTML page
     truncated: float = 0  # closed before all of Content-Length is sent
     short: float = 0  # 200, fewer items than the total promises
+    bad_movie: float = 0  # 200, one item breaks the contract
     drip: float = 0  # the right body, a byte at a time
     drip_interval: float = 0.05  # between two bytes
     drip_headers: float = 0  # the right answer, its headers a byte at a time
@@ -130,7 +139,12 @@ def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> An
             if page["items"]:
                 page["items"].pop()
             else:  # nothing to leave out, so promise more: a total past any skip
-                page["total"] = sys.maxsize
+                page["total"] = _LARGE_TOTAL
+            return json_answer(200, page)
+        case "bad_movie":
+            page = json.loads(answer.body)
+            if page["items"]:
+                page["items"][0] |= _BAD_MEMBERS[int(fault.pick * len(_BAD_MEMBERS))]
             return json_answer(200, page)
         case _:
             return answer
@@ -145,12 +159,11 @@ def with_cookie(answer: Answer, cookie: str | None) -> Answer:
 
 def _malformed(page: dict[str, Any], limit: int) -> list[Any]:
     total, items = page["total"], page["items"]
-    anonymous = {name: value for name, value in _STRANGER.items() if name != "id"}
     return [
         {"total": total, "items": None},
-        {"total": total, "items": [*items[1:], anonymous]},
+        {"total": total, "movies": items},
         {"total": str(total), "items": items},
         items,
-        {"total": total, "items": [*items[1:], _STRANGER | {"id": "not-a-uuid"}]},
+        {"total": total, "items": [{"name": "of another contract"}] * limit},
         {"total": total, "items": [_STRANGER] * (min(limit, _LARGEST_PAGE) + 1)},
     ]

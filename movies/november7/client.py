@@ -43,7 +43,7 @@ class Page:
     `total`: how many movies match in all. `movies`: those of this page. `fetched_at`, `expires_at`:
     since when it is held and until when it is fresh. `source`: how this caller came by it;
     `collapsed` is a miss that another caller's flight answered. `refreshing`: whether a stale page
-    is being refreshed.
+    is being refreshed. `is_complete`: whether it has the movies that `total` promises.
     """
 
     total: int
@@ -52,6 +52,7 @@ class Page:
     expires_at: datetime
     source: Literal["hit", "stale", "miss", "collapsed"]
     refreshing: bool = False
+    is_complete: bool = True
 
     @property
     def age(self) -> int:
@@ -234,6 +235,8 @@ class Client:
         request = self._session.prepare_request(
             Request("GET", self.url, params=wanted.parameters())
         )
+        held = self._held(wanted)
+        request.needs_complete = held is not None and held.is_complete  # type: ignore[attr-defined]
         try:
             response = self._session.send(request, timeout=deadline.left(), force_refresh=True)
         except InvalidRequest:
@@ -254,7 +257,12 @@ class Client:
         self.breaker.succeeded()
         fetched: Any = response  # requests-cache adds its attributes to the transport's response
         page = Page(
-            fetched.page.total, fetched.page.movies, fetched.created_at, fetched.expires, "miss"
+            fetched.page.total,
+            fetched.page.movies,
+            fetched.created_at,
+            fetched.expires,
+            "miss",
+            is_complete=fetched.page.is_complete,
         )
         self._on_page(page.movies)
         return page
@@ -262,4 +270,11 @@ class Client:
 
 def _page(response: Any, source: Literal["hit", "stale", "miss"]) -> Page:
     body = orjson.loads(response.content)
-    return Page(body["total"], body["items"], response.created_at, response.expires, source)
+    return Page(
+        body["total"],
+        body["items"],
+        response.created_at,
+        response.expires,
+        source,
+        is_complete=body.get("is_complete", True),
+    )

@@ -1,19 +1,24 @@
-"""What a true answer of the provider looks like: its published `PaginatedMovies`, checked.
+"""The provider's published `PaginatedMovies`, and the check that an answer keeps to it.
 
 Source: the provider's OpenAPI description. It requires all five members of a movie, but the live
 service has been recorded answering `id` and `title` alone, so the other three may be missing.
 """
 
+import codecs
+import math
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, ClassVar, TypedDict
+from typing import Any, TypedDict
+from uuid import UUID
 
 import orjson
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from requests import PreparedRequest, Response
 from urllib3 import HTTPResponse
 
 from movies.november7.errors import BadResponse
+
+MAX_TOTAL = 10_000_000  # movies; a total beyond it is taken for a defect of the provider
+DOUBTFUL_TTL = 60  # seconds, at most, for which a doubtful answer is fresh
 
 
 class ProviderMovie(TypedDict):
@@ -28,19 +33,35 @@ class ProviderMovie(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class CheckedPage:
-    """An answer that keeps the contract. `total`: how many movies match in all."""
+    """The usable part of an answer.
+
+    `total`: how many movies match in all. `left_out`: how many movies of the answer break the
+    contract and are missing here. `is_complete`: whether the answer had as many movies as its total
+    promises.
+    """
 
     total: int
     movies: list[ProviderMovie]
+    left_out: int = 0
+    is_complete: bool = True
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the provider would probably answer otherwise if it were in order."""
+        return bool(self.left_out) or not self.is_complete
 
 
 class CheckedResponse(Response):
     """A checked page as a response that requests-cache can store.
 
-    Its body is the page in canonical form: the known members only, null where one was left out.
+    Its body is the page in canonical form: the known members only, null where one was left out, and
+    `"is_complete": false` if it is not complete. `Cache-Control` limits the freshness of a doubtful
+    answer to `doubtful_ttl` seconds.
     """
 
-    def __init__(self, request: PreparedRequest, page: CheckedPage) -> None:
+    def __init__(
+        self, request: PreparedRequest, page: CheckedPage, doubtful_ttl: int = DOUBTFUL_TTL
+    ) -> None:
         super().__init__()
         self.page = page
         self.request = request
@@ -48,71 +69,67 @@ class CheckedResponse(Response):
         self.status_code = 200
         self.encoding = "utf-8"
         self.headers["Content-Type"] = "application/json"
-        body = orjson.dumps({"total": page.total, "items": page.movies})
-        self.raw = HTTPResponse(BytesIO(body), status=200, preload_content=False)
-
-
-class _Id(fields.UUID):
-    """A UUID, as a string in lower case with hyphens."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return str(super()._deserialize(value, attr, data, **kwargs))
-
-
-class _Text(fields.String):
-    """A string that every database can hold: without NULs; orjson refuses lone surrogates."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        return text.replace("\x00", "")
-
-
-class _Number(fields.Float):
-    """A JSON number; not a string that looks like one, not a boolean."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        if not isinstance(value, int | float):
-            raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, attr, data, **kwargs)
-
-
-class MovieSchema(Schema):
-    """`Movie` of the provider."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    id = _Id(required=True)
-    title = _Text(required=True)
-    description = _Text(load_default=None, allow_none=True)
-    image_url = _Text(load_default=None, allow_none=True)
-    rating = _Number(load_default=None, allow_none=True)
-
-
-class PageSchema(Schema):
-    """`PaginatedMovies` of the provider."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    total = fields.Integer(required=True, strict=True, validate=validate.Range(min=0))
-    items = fields.List(fields.Nested(MovieSchema), required=True)
-
-
-class _Checked:
-    schema: ClassVar[PageSchema] = PageSchema()
+        content: dict[str, Any] = {"total": page.total, "items": page.movies}
+        if not page.is_complete:
+            content["is_complete"] = False
+        if page.is_doubtful:
+            self.headers["Cache-Control"] = f"max-age={doubtful_ttl}"
+        self.raw = HTTPResponse(BytesIO(orjson.dumps(content)), status=200, preload_content=False)
 
 
 def checked_page(body: bytes, *, skip: int, limit: int) -> CheckedPage:
-    """The page in the body of an answer.
+    """The page in the body of an answer to a request for `limit` movies from the `skip`th on.
 
-    Raises BadResponse if it is not JSON, not of the contract's shape, or does not hold just the
-    movies that `total`, `skip` and `limit` promise.
+    Movies that break the contract, and repetitions of a movie, are left out. Raises BadResponse if
+    the body is not JSON of the page's shape, has more movies than `limit` or its total allow, has
+    none where its total promises some, or if most of its movies break the contract.
     """
     try:
-        page = _Checked.schema.load(orjson.loads(body))
-    except (ValueError, ValidationError, RecursionError) as error:
-        raise BadResponse("the answer breaks the provider's contract") from error
-    if len(page["items"]) != min(limit, max(page["total"] - skip, 0)):
-        raise BadResponse("the answer does not hold the movies that its total promises")
-    return CheckedPage(page["total"], page["items"])
+        content = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
+        raise BadResponse("the answer is not JSON") from error
+    if not isinstance(content, dict):
+        raise BadResponse("the answer is not a page of movies")
+    total, items = content.get("total"), content.get("items")
+    if type(total) is not int or not 0 <= total <= MAX_TOTAL or not isinstance(items, list):
+        raise BadResponse("the answer is not a page of movies")
+    promised = min(limit, max(total - skip, 0))
+    if len(items) > promised:
+        raise BadResponse("the answer has more movies than its total or the limit allows")
+    if promised and not items:
+        raise BadResponse("the answer has no movies, although its total promises some")
+    movies = {movie["id"]: movie for movie in map(_checked_movie, items) if movie is not None}
+    left_out = len(items) - len(movies)
+    if left_out > len(items) / 2:
+        raise BadResponse("most movies of the answer break the contract")
+    return CheckedPage(total, list(movies.values()), left_out, len(items) == promised)
+
+
+def _checked_movie(item: Any) -> ProviderMovie | None:
+    """The known members of a movie; None if one is missing or not of its type."""
+    if not isinstance(item, dict):
+        return None
+    title, rating = item.get("title"), item.get("rating")
+    description, image_url = item.get("description"), item.get("image_url")
+    if not isinstance(title, str):
+        return None
+    if not all(text is None or isinstance(text, str) for text in (description, image_url)):
+        return None
+    if rating is not None and (type(rating) not in (int, float) or not math.isfinite(rating)):
+        return None
+    try:
+        movie_id = str(UUID(item["id"]))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None
+    return {
+        "id": movie_id,
+        "title": _storable(title),
+        "description": _storable(description) if description is not None else None,
+        "image_url": _storable(image_url) if image_url is not None else None,
+        "rating": float(rating) if rating is not None else None,
+    }
+
+
+def _storable(text: str) -> str:
+    """`text` without NULs, which PostgreSQL cannot store; orjson refuses lone surrogates."""
+    return text.replace("\x00", "")

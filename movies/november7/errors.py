@@ -7,11 +7,15 @@ Unavailable            no usable answer, for any reason
 ├── BadStatus          a status other than 200 or 422
 │   └── Overloaded     429 or 503 with `Retry-After`
 ├── BadResponse        a 200 whose body breaks the provider's contract
+│   └── Doubtful       a 200 of which a part can be used
 └── InvalidRequest     422: our request is wrong, which is a defect of ours
 """
 
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from movies.november7.contract import CheckedPage
 
 MAX_PAUSE = 300  # seconds for which a `Retry-After` keeps us from asking again
 
@@ -94,6 +98,18 @@ class BadResponse(Unavailable):
 
     outcome = "bad_response"
     max_tries = 3
+
+
+class Doubtful(BadResponse):
+    """A 200 that lacks movies: it is retried once, and then `page` may be used for what it is."""
+
+    max_tries = 2
+
+    def __init__(
+        self, reason: str, page: "CheckedPage | None" = None, *, retry_after: int | None = None
+    ) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.page = page
 
 
 class InvalidRequest(Unavailable):

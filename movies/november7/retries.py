@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from requests import Response
@@ -21,14 +20,14 @@ MIN_TRY_TIME = 0.05  # seconds that must be left of the deadline for another req
 class Retries:
     """The requests of one fetch, all of them within `deadline`.
 
-    Every kind of failure has its own `max_tries`. `tries` counts the requests so far. `sleep`
-    waits for a number of seconds.
+    Every kind of failure has its own `max_tries`. `tries` counts the requests so far, `failures`
+    lists how they failed. `sleep` waits for a number of seconds.
     """
 
     def __init__(self, deadline: Deadline, sleep: Callable[[float], None] = time.sleep) -> None:
         self.tries = 0
         self._deadline = deadline
-        self._failures: Counter[type[Unavailable]] = Counter()
+        self.failures: list[Unavailable] = []
         self._retrying = Retrying(
             sleep=sleep,
             retry=retry_if_exception_type(Unavailable),
@@ -46,7 +45,7 @@ class Retries:
             try:
                 return request()
             except Unavailable as error:
-                self._failures[type(error)] += 1
+                self.failures.append(error)
                 raise
 
         return self._retrying(counted)
@@ -64,7 +63,7 @@ class Retries:
     def _is_over(self, state: RetryCallState) -> bool:
         error = _failure(state)
         left = self._deadline.left() - MIN_TRY_TIME
-        failures = self._failures[type(error)]
+        failures = sum(type(failure) is type(error) for failure in self.failures)
         if isinstance(error, Overloaded) and (error.pause or 0) >= left:
             return failures >= 2  # a single refusal may be one of the random ones
         return self.tries >= MAX_TRIES or failures >= error.max_tries or state.upcoming_sleep > left

@@ -26,6 +26,7 @@ from requests_cache.backends.sqlite import SQLiteCache, SQLiteDict
 from requests_cache.models.response import CachedResponse
 
 from movies.november7 import metrics
+from movies.november7.contract import DOUBTFUL_TTL
 from movies.november7.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def build_session(
     session = CachedSession(
         backend=_store(stale=stale, path=path, redis=redis),
         expire_after=ttl,
-        cache_control=False,  # November 7 sends no caching headers: freshness is ours to decide
+        cache_control=True,  # of the transport: November 7 sends no caching headers
         allowable_codes=(200,),
         allowable_methods=("GET",),
         always_revalidate=False,
@@ -180,7 +181,7 @@ def build_session(
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keep and send none
     session.headers["User-Agent"] = "movies-api"
     session.headers["Accept"] = "application/json"
-    transport = Transport(wire)
+    transport = Transport(wire, doubtful_ttl=max(1, min(DOUBTFUL_TTL, ttl // 10)))
     session.mount("http://", transport)
     session.mount("https://", transport)
     return session

@@ -6,6 +6,7 @@ bodies that break the contract. `send` returns a checked answer or raises an `Un
 cache above sees nothing else.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,13 +15,13 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 from requests import PreparedRequest, RequestException, Response, Timeout
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import DecodeError, HTTPError
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 from urllib3.util import Retry
 
 from movies.logs import trace_headers
 from movies.november7 import metrics
-from movies.november7.contract import CheckedResponse, checked_page
+from movies.november7.contract import DOUBTFUL_TTL, CheckedPage, CheckedResponse, checked_page
 from movies.november7.deadline import (
     BoundedHTTPConnectionPool,
     BoundedHTTPSConnectionPool,
@@ -31,12 +32,15 @@ from movies.november7.errors import (
     BadResponse,
     BadStatus,
     ConnectionFailed,
+    Doubtful,
     InvalidRequest,
     Overloaded,
     TimedOut,
     Unavailable,
 )
 from movies.november7.retries import MIN_TRY_TIME, Retries
+
+log = logging.getLogger(__name__)
 
 TRY_SHARE = 0.75  # of the time that is left, for one request; the rest is for another
 MAX_BODY = 16 * 1024 * 1024  # bytes; a page of 1,000 movies has about one million
@@ -57,12 +61,19 @@ class BoundedHTTPAdapter(HTTPAdapter):
 class Transport(BaseAdapter):
     """The adapter that every request to the provider goes through.
 
-    `wire` sends a single request: a BoundedHTTPAdapter, or the embedded catalogue. `sleep` waits
-    between requests.
+    `wire` sends a single request: a BoundedHTTPAdapter, or the embedded catalogue. `doubtful_ttl`:
+    seconds for which an answer that lacks movies may be cached. `sleep` waits between requests.
     """
 
-    def __init__(self, wire: BaseAdapter, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        wire: BaseAdapter,
+        *,
+        doubtful_ttl: int = DOUBTFUL_TTL,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         super().__init__()
+        self._doubtful_ttl = doubtful_ttl
         self._wire = wire
         self._sleep = sleep
 
@@ -77,7 +88,9 @@ class Transport(BaseAdapter):
     ) -> Response:
         """The provider's checked answer to `request`.
 
-        `timeout`: seconds for all requests and pauses together. Raises an `Unavailable`.
+        `timeout`: seconds for all requests and pauses together. An answer that lacks movies is
+        returned if there is no better one; with `request.needs_complete`, only if it has as many
+        movies as its total promises. Raises an `Unavailable`.
         """
         deadline = Deadline.after(timeout)
         for name, value in trace_headers().items():
@@ -85,6 +98,11 @@ class Transport(BaseAdapter):
         retries = Retries(deadline, self._sleep)
         try:
             return retries.run(partial(self._try, request, deadline, verify))
+        except Unavailable:
+            page = _best_doubtful(retries.failures, getattr(request, "needs_complete", False))
+            if page is None:
+                raise
+            return CheckedResponse(request, page, self._doubtful_ttl)
         finally:
             metrics.TRIES.observe(retries.tries)
 
@@ -118,12 +136,33 @@ class Transport(BaseAdapter):
                         response.close()
         except (Timeout, Urllib3TimeoutError, TimeoutError) as error:
             raise TimedOut("November 7 did not answer in time") from error
+        except DecodeError as error:
+            raise BadResponse("the answer's Content-Encoding is wrong") from error
         except (RequestException, HTTPError, OSError) as error:
             raise ConnectionFailed(f"the connection failed: {type(error).__name__}") from error
         raise BadStatus("November 7 redirected too often")
 
     def close(self) -> None:
         self._wire.close()
+
+
+def _best_doubtful(failures: list[Unavailable], needs_complete: bool) -> CheckedPage | None:
+    """The doubtful page with the most movies, if there is one that may be used."""
+    pages = [
+        failure.page
+        for failure in failures
+        if isinstance(failure, Doubtful) and failure.page is not None
+    ]
+    usable = [page for page in pages if page.is_complete or not needs_complete]
+    if not usable:
+        return None
+    best = max(usable, key=lambda page: len(page.movies))
+    metrics.LEFT_OUT.inc(best.left_out)
+    log.warning(
+        "an answer of November 7 that lacks movies is used",
+        extra={"total": best.total, "movies": len(best.movies), "left_out": best.left_out},
+    )
+    return best
 
 
 def _answer(request: PreparedRequest, response: Response) -> Response:
@@ -141,6 +180,8 @@ def _answer(request: PreparedRequest, response: Response) -> Response:
         raise BadResponse("the answer is larger than any page")
     asked = parse_qs(urlsplit(request.url or "").query)
     page = checked_page(body, skip=int(asked["skip"][0]), limit=int(asked["limit"][0]))
+    if page.is_doubtful:
+        raise Doubtful("the answer lacks movies", page)
     return CheckedResponse(request, page)
 
 

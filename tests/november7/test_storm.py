@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from accounts import Accounts
 from flask import Flask
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from movies.november7.sample.catalogue import Catalogue
@@ -42,7 +43,8 @@ MOVIES = [
     for number in range(400)
 ]
 SHARES: dict[str, Any] = {
-    **dict.fromkeys(["error", "malformed", "html", "truncated", "short", "reset"], 0.04),
+    **dict.fromkeys(["error", "malformed", "html", "truncated", "reset"], 0.04),
+    **dict.fromkeys(["short", "bad_movie"], 0.04),
     **dict.fromkeys(["redirect", "drip", "drip_headers", "hang"], 0.01),
 }
 CACHE_STATUS = re.compile(
@@ -71,6 +73,11 @@ def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
         NOVEMBER7_STALE=600,
         NOVEMBER7_DEADLINE=2.0,
     )
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
 
 
 def all_at_once(
@@ -103,7 +110,12 @@ def check(stand_in: StandIn, search: dict[str, Any], answer: TestResponse) -> st
     body = json.loads(answer.text)
     if answer.status_code == 200:
         assert not is_past_the_end
-        assert (body["count"], [film["id"] for film in body["results"]]) == (total, ids)
+        found = [film["id"] for film in body["results"]]
+        assert body["count"] == total
+        if found != ids:  # the provider lacked movies twice in a row
+            assert 0 < len(found) < len(ids)
+            assert set(found) <= set(ids)
+            return "incomplete"
         status = CACHE_STATUS.fullmatch(answer.headers["Cache-Status"])
         assert status, answer.headers["Cache-Status"]
         age, ttl = int(answer.headers["Age"]), int(status["ttl"])
@@ -141,6 +153,7 @@ def test_every_answer_in_a_storm_is_true(app: Flask, auth: Accounts, stand_in: S
     )
     assert {"hit", "fwd=miss", "hit; detail=stale-while-revalidate", "404"} <= set(kinds)
     assert kinds["503"] + kinds["504"] < SEARCHES / 4, kinds
+    assert kinds["incomplete"] < SEARCHES / 100, kinds
 
 
 @pytest.mark.parametrize(

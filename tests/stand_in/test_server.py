@@ -1,5 +1,6 @@
 """November 7's stand-in over the wire: good faults, every kind, starting and stopping."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -202,6 +203,15 @@ def test_short(stand_in: StandIn, ask: Ask, target: str, promised: int) -> None:
     answer = ask(target).json()
     assert len(answer["items"]) == promised - 1
     assert answer["total"] > (9 if "9" in target else 2)
+
+
+def test_a_bad_movie_is_one_of_the_page(stand_in: StandIn, ask: Ask) -> None:
+    stand_in.faults = Faults(bad_movie=1, seed=5)
+    answers = [ask().json() for _ in range(50)]
+    good = json.loads(SMALL.answer("GET", "/movies/").body)
+    assert all(answer["items"][1:] == good["items"][1:] for answer in answers)
+    assert all(answer["items"][0] != good["items"][0] for answer in answers)
+    assert len({str(answer) for answer in answers}) == 6
 
 
 @pytest.mark.parametrize("dripping", [Faults(drip=1), Faults(drip_headers=1)])
