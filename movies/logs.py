@@ -9,6 +9,7 @@ import logging
 import re
 import secrets
 import sys
+from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ class Trace:
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+REPEATS = 20  # lines of one kind, warnings or errors, that are written in
+WINDOW = 10.0  # seconds
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(
@@ -85,10 +89,35 @@ def _is_command() -> bool:
 
 
 class _Handler(logging.StreamHandler[Any]):
+    """Writes lines, and a summary in place of warnings and errors that repeat."""
+
     def __init__(self, as_json: bool) -> None:
         super().__init__(sys.stderr)
         self.addFilter(_add_ids)
         self.setFormatter(_as_json() if as_json else _TextFormatter())
+        self._window_start = 0.0
+        self._seen: Counter[tuple[Any, ...]] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, unless REPEATS of its kind were written in the current window."""
+        if not 0 <= record.created - self._window_start < WINDOW:
+            self._summarize()
+            self._window_start = record.created
+        if record.levelno >= logging.WARNING:
+            cause = record.exc_info[0] if record.exc_info else None
+            kind = (record.name, record.levelno, record.msg, cause)
+            self._seen[kind] += 1
+            if self._seen[kind] > REPEATS:
+                return
+        super().emit(record)
+
+    def _summarize(self) -> None:
+        for (name, level, message, _), times in self._seen.items():
+            if times > REPEATS:
+                summary = {"name": name, "levelno": level, "levelname": logging.getLevelName(level)}
+                text = {"msg": "repeated: %s", "args": (message,), "times": times - REPEATS}
+                super().emit(logging.makeLogRecord({**summary, **text}))
+        self._seen.clear()
 
 
 def _add_ids(record: logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from helpers import eventually
 from served import Served, served
 
-from movies.logs import _Handler, begin_request, trace, trace_headers
+from movies.logs import REPEATS, WINDOW, _Handler, begin_request, trace, trace_headers
 from stand_in.server import StandIn
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -28,7 +28,9 @@ def written(record: dict[str, Any], *, as_json: bool) -> str:
     handler = _Handler(as_json)
     stream = io.StringIO()
     handler.setStream(stream)
-    handler.handle(logging.makeLogRecord({"levelname": "INFO", "name": "movies", **record}))
+    handler.handle(
+        logging.makeLogRecord({"levelno": 20, "levelname": "INFO", "name": "movies", **record})
+    )
     return stream.getvalue().removesuffix("\n")
 
 
@@ -51,6 +53,27 @@ def test_a_text_line_has_the_fields_that_have_a_value() -> None:
     begin_request("the-id")
     line = written({"msg": "x", "reason": 'a "b"', "count": 3, "empty": None}, as_json=False)
     assert line.endswith('INFO movies: x reason="a \\"b\\"" count=3 request_id="the-id"')
+
+
+def test_warnings_that_repeat_are_summarized() -> None:
+    handler, stream = _Handler(as_json=True), io.StringIO()
+    handler.setStream(stream)
+    now = 1_000_000.0  # seconds since the epoch
+
+    def log(level: int, message: str, times: int = 1) -> None:
+        for number in range(times):
+            record = {"levelno": level, "msg": message, "args": (number,), "created": now}
+            handler.handle(logging.makeLogRecord({"name": "movies", **record}))
+
+    log(logging.WARNING, "refused %s", 1000)
+    log(logging.ERROR, "failed %s")
+    log(logging.INFO, "answered %s", 100)
+    assert len(stream.getvalue().splitlines()) == REPEATS + 1 + 100
+    now += WINDOW
+    log(logging.WARNING, "refused %s")
+    summary, line = [json.loads(line) for line in stream.getvalue().splitlines()[-2:]]
+    assert (summary["message"], summary["times"]) == ("repeated: refused %s", 1000 - REPEATS)
+    assert line["message"] == "refused 0"
 
 
 @pytest.mark.parametrize(
