@@ -8,7 +8,7 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 SUITE := $(PARALLEL) --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast lint format migrate november7 bench lock upgrade-deps openapi \
+.PHONY: help run dev test test-fast lint lint-deploy format migrate november7 bench lock upgrade-deps openapi \
 	vendor clean
 
 help: ## List the commands
@@ -33,6 +33,9 @@ lint: .venv/dev ## Check style, types and container files
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/hadolint Dockerfile
+
+lint-deploy: .venv/dev ## Check deploy/ and the workflows with the linter of each format
+	bash deploy/lint.sh .venv/bin/uv
 
 format: .venv/dev ## Format the code
 	$(PY) -m ruff check --fix .
