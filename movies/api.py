@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import flask_smorest
 from flask import Request, current_app, g, request
-from marshmallow import Schema, ValidationError
+from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
@@ -172,14 +172,14 @@ class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = Parser()
 
     def arguments(self, schema: Any, *, location: str = "json", **kwargs: Any) -> Any:
-        """Like flask-smorest's, with the schema's example and one instance for all requests."""
-        schema = schema() if isinstance(schema, type) else schema
+        """Like flask-smorest's, with the schema's example. Unknown members are errors."""
+        schema = schema(unknown=RAISE)  # one instance for all requests
         parse = super().arguments
         if location != "json":
             decorate = parse(schema, location=location, **kwargs)
         else:
             read_body = parse(schema, example=schema.example, **kwargs)
-            no_parameters = parse(NoParameters(), location="query", as_kwargs=True)
+            no_parameters = parse(NoParameters(unknown=RAISE), location="query", as_kwargs=True)
 
             def decorate(view: Callable[..., Any]) -> Any:
                 return read_body(no_parameters(view))  # the body is checked first

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from apispec import APISpec, BasePlugin
+from apispec.ext.marshmallow import MarshmallowPlugin, resolver
 from flask_smorest import Api
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
@@ -21,7 +22,8 @@ from movies.api import JSON, PATCH_TYPES, InvalidJSON, UnreadableBody
 from movies.auth.errors import INVALID_TOKEN, MissingToken
 from movies.errors import problem_of
 from movies.limits import RateLimitExceeded
-from movies.movies.schemas import MOVIE_ID
+from movies.movies.models import RatingType
+from movies.movies.schemas import MOVIE_ID, RatingTypeField
 from movies.problems import EXAMPLE_URL, Problem
 from movies.schemas import ProblemSchema
 from movies.web import IdConverter
@@ -49,8 +51,10 @@ class OperationPlugin(BasePlugin):
     """
 
     def init_spec(self, spec: APISpec) -> None:
-        """Add the schema of a problem to the document."""
+        """Add the schemas that no response or request body is made of."""
         spec.components.schema("Problem", schema=ProblemSchema)
+        values = [kind.value for kind in RatingType]
+        spec.components.schema("RatingType", {"type": "string", "enum": values})
 
     def operation_helper(
         self, path: str | None = None, operations: dict[str, Any] | None = None, **_kwargs: Any
@@ -99,6 +103,21 @@ def _response(problems: list[Problem], invalid: dict[str, Any]) -> dict[str, Any
     }
 
 
+def _schema_name(schema: Any) -> str:
+    """The name of a schema; empty for those of flask-smorest, which nothing here refers to."""
+    name: str = resolver(schema)
+    return "" if name in ("Error", "PaginationMetadata") else name
+
+
+def _refer_to_rating_type(_converter: Any, field: Any, *, ret: dict[str, Any]) -> dict[str, Any]:
+    """One named schema instead of the same values inline wherever a rating type is."""
+    if not isinstance(field, RatingTypeField):
+        return {}
+    kept: dict[str, Any] = {name: ret[name] for name in ret if name in ("description", "readOnly")}
+    ret.clear()
+    return {**kept, "$ref": "#/components/schemas/RatingType"}
+
+
 DOCUMENT: dict[str, Any] = {
     "info": {
         "description": Path(__file__).with_name("manual.md").read_text(),
@@ -118,6 +137,7 @@ DOCUMENT: dict[str, Any] = {
         },
     },
     "servers": [{"url": EXAMPLE_URL}],
+    "marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=_schema_name),
     "extra_plugins": [OperationPlugin()],
 }
 
@@ -148,7 +168,8 @@ TAGS = [
 
 
 def describe(api: Api) -> None:
-    """Describe ids in paths, and no errors that endpoints do not declare."""
+    """Describe ids in paths and rating types, and no errors that endpoints do not declare."""
+    api.ma_plugin.converter.add_attribute_function(_refer_to_rating_type)
     movie_id = {"type": "string", "format": "uuid", "example": MOVIE_ID}
     api.register_converter(UUIDConverter, lambda _: movie_id)
     api.DEFAULT_ERROR_RESPONSE_NAME = None

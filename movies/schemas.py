@@ -1,30 +1,36 @@
-"""The shapes that every domain shares. Unknown members and parameters are errors everywhere."""
+"""The shapes that every domain shares.
+
+Requests are closed: `movies.api` loads them with `unknown=RAISE`, so that unknown members and
+parameters are errors. Responses are open: clients have to ignore members that they do not know.
+"""
 
 import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import RAISE, Schema, fields, pre_load, validate
+from marshmallow import EXCLUDE, Schema, fields, pre_load, validate
 
 MAX_PAGE_SIZE = 100
-NO_NUL = r"^[^\u0000]*$"  # for the documentation, which has no way to exclude lone surrogates
+# For the documentation, in the subset of regular expressions that all languages share (JSON Schema,
+# section 6.4). It has no way to exclude lone surrogates.
+NO_NUL = r"^[^\x00]*$"
 
 
 class BaseSchema(Schema):
-    """A resource or a request. Unknown members are errors.
-
-    `example`: one true instance, for the documentation.
-    """
+    """A resource or a request. `example` is an instance, for the documentation."""
 
     example: Any = None
 
     class Meta:
-        unknown = RAISE
+        unknown = EXCLUDE
 
 
 class ResourceUpdate(BaseSchema):
-    """What a client got it can send back: read-only members are ignored, whatever they hold."""
+    """A request that changes a resource.
+
+    Clients can send back what they received: read-only members are ignored, whatever they hold.
+    """
 
     @pre_load
     def _drop_read_only(self, data: Mapping[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -42,7 +48,7 @@ class NoParameters(BaseSchema):
 class Text(fields.String):
     """A string that can be stored and sent on: no NUL, no lone surrogate.
 
-    `trim`: whether surrounding white space is taken off, before its length is validated.
+    `trim`: whether to strip surrounding white space, before the length is validated.
     """
 
     default_error_messages = {"unstorable": "Must not contain NUL or lone surrogates."}
@@ -61,7 +67,7 @@ class Text(fields.String):
 
 
 class MovieId(fields.UUID):
-    """A UUID in its usual spelling, in any letter case; comes back in lower case."""
+    """A UUID in its canonical form, in any letter case."""
 
     _USUAL = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -72,7 +78,7 @@ class MovieId(fields.UUID):
 
 
 class Count(fields.Integer):
-    """A whole number in a query string, in ASCII digits; a huge one is cut to 10^18."""
+    """An integer in a query string, in ASCII digits. One beyond ±10^18 is reduced to that."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not re.fullmatch(r"-?[0-9]+", value, re.ASCII):
@@ -83,17 +89,17 @@ class Count(fields.Integer):
 
 
 class PageParameters(BaseSchema):
-    """Which page of a list, and how long its pages are."""
+    """Which page of a list to return."""
 
     page = Count(
         load_default=1,
         validate=validate.Range(min=1),
-        metadata={"description": "Which page, from 1 on"},
+        metadata={"description": "Number of the page, from 1"},
     )
     page_size = Count(
         load_default=10,
         validate=validate.Range(min=1, max=MAX_PAGE_SIZE),
-        metadata={"description": "How many results a page has"},
+        metadata={"description": "Number of results per page"},
     )
 
 
@@ -102,17 +108,20 @@ def page_schema(item: type[BaseSchema]) -> type[BaseSchema]:
     name = item.__name__.removesuffix("Schema")
     members: dict[str, Any] = {
         "count": fields.Integer(
-            required=True, metadata={"description": "Results on all pages together"}
+            required=True, metadata={"description": "Number of results on all pages", "minimum": 0}
         ),
         "next": fields.Url(
             required=True,
             allow_none=True,
-            metadata={"format": "uri", "description": "The page after this one"},
+            metadata={"format": "uri", "description": "URL of the next page; null on the last one"},
         ),
         "previous": fields.Url(
             required=True,
             allow_none=True,
-            metadata={"format": "uri", "description": "The page before this one"},
+            metadata={
+                "format": "uri",
+                "description": "URL of the previous page; null on the first one",
+            },
         ),
         "results": fields.List(fields.Nested(item), required=True),
         "example": {"count": 1, "next": None, "previous": None, "results": [item.example]},
@@ -120,13 +129,24 @@ def page_schema(item: type[BaseSchema]) -> type[BaseSchema]:
     return type(f"{name}PageSchema", (BaseSchema,), members)
 
 
-class ProblemSchema(Schema):
+class ProblemSchema(BaseSchema):
     """An error (RFC 9457)."""
 
-    type = fields.String(required=True, metadata={"description": "about:blank: see `status`"})
-    title = fields.String(required=True, metadata={"description": "The status in words"})
-    status = fields.Integer(required=True)
-    detail = fields.String(required=True, metadata={"description": "What went wrong this time"})
+    type = fields.String(
+        required=True,
+        metadata={
+            "format": "uri-reference",
+            "description": "The kind of problem: the URL of its documentation, or `about:blank` "
+            "if `status` says everything",
+        },
+    )
+    title = fields.String(required=True, metadata={"description": "Name of the status"})
+    status = fields.Integer(
+        required=True, metadata={"description": "Status code", "minimum": 400, "maximum": 599}
+    )
+    detail = fields.String(required=True, metadata={"description": "What went wrong"})
     errors = fields.Dict(
-        metadata={"description": "With 422: what is wrong, keyed by member or parameter"}
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        metadata={"description": "With 422: what is wrong, by member or parameter"},
     )

@@ -28,6 +28,9 @@ class Contract:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._paths = document["paths"]
+        for schema in document["components"]["schemas"].values():
+            if "properties" in schema:  # open to clients, but every member has to be documented
+                schema.setdefault("additionalProperties", False)
         resource = Resource.from_contents(document, default_specification=DRAFT202012)
         self._registry: Registry[Any] = Registry().with_resource("urn:document", resource)
 

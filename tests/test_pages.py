@@ -238,3 +238,53 @@ def test_there_are_no_other_assets(client: FlaskClient, name: str) -> None:
 def test_pages_and_probes_have_both_spellings(client: FlaskClient, path: str, slash: str) -> None:
     """Each answers with and without the trailing slash, and nobody has to be signed in."""
     assert client.get(path + slash).status_code == 200
+
+
+def test_requests_are_closed_and_responses_open(
+    document: dict[str, Any], operations: dict[str, dict[str, Any]]
+) -> None:
+    """A member that is added to a response later breaks no client."""
+    requests = {
+        content["schema"]["$ref"].rpartition("/")[2]
+        for operation in operations.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+    }
+    for name, schema in document["components"]["schemas"].items():
+        closed = schema.get("additionalProperties")
+        assert closed is (False if name in requests else None), name
+
+
+def test_every_component_is_used(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    for kind in ("schemas", "responses", "headers", "parameters"):
+        for name in document["components"].get(kind, {}):
+            assert f'"#/components/{kind}/{name}"' in text, name
+    assert not {"Error", "PaginationMetadata"} & set(document["components"]["schemas"])
+
+
+def test_members_have_types_that_generators_understand(document: dict[str, Any]) -> None:
+    """No negative counts, one name for rating types, no default in bodies."""
+    schemas = document["components"]["schemas"]
+    assert schemas["RatingType"]["enum"] == ["UPVOTE", "DOWNVOTE"]
+    errors = schemas["Problem"]["properties"]["errors"]["additionalProperties"]
+    assert errors == {"type": "array", "items": {"type": "string"}}
+    for name, schema in schemas.items():
+        for member, described in schema.get("properties", {}).items():
+            where = (name, member)
+            if member in ("count", "upvotes", "downvotes"):
+                assert described["minimum"] == 0, where
+            if member == "rating_type":
+                assert described["$ref"] == "#/components/schemas/RatingType", where
+            if "pattern" in described:
+                assert re.fullmatch(r"[\w^$\[\]\\*.+-]+", described["pattern"]), where
+                assert r"\u" not in described["pattern"], where
+            assert "default" not in described, where
+            assert "writeOnly" not in described, where
+
+
+def test_patch_documents_merge_patch(operations: dict[str, dict[str, Any]]) -> None:
+    patches = [operation for name, operation in operations.items() if name.startswith("PATCH")]
+    assert len(patches) == 2
+    for operation in patches:
+        types = {"application/json", "application/merge-patch+json"}
+        assert set(operation["requestBody"]["content"]) == types

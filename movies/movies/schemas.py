@@ -33,8 +33,8 @@ class MovieSchema(BaseSchema):
     rating = fields.Float(
         required=True, allow_none=True, metadata={"description": "November 7's own rating"}
     )
-    upvotes = fields.Integer(required=True)
-    downvotes = fields.Integer(required=True)
+    upvotes = fields.Integer(required=True, metadata={"minimum": 0})
+    downvotes = fields.Integer(required=True, metadata={"minimum": 0})
     my_rating = fields.Nested(MyRatingSchema, required=True, allow_none=True)
 
     example = {
