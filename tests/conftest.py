@@ -7,16 +7,16 @@ set.
 import clean_environment  # noqa: F401
 
 # isort: split
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import redis as redis_py
 import time_machine
 from accounts import Accounts
+from applications import Applications, close, empty
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
@@ -35,8 +35,17 @@ passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest files start first, so that parallel workers end together."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Let the longest files start first, so that parallel workers end together.
+
+    Within a file the tests on one database follow each other, so that they share an application.
+    """
+    files = {path: number for number, path in enumerate(dict.fromkeys(i.path for i in items))}
+
+    def order(item: pytest.Item) -> tuple[bool, int, bool]:
+        is_slow = item.get_closest_marker("slow") is not None
+        return not is_slow, files[item.path], "postgresql" in item.name
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")
@@ -61,40 +70,36 @@ def settings() -> dict[str, Any]:
     }
 
 
-def migrated(settings: dict[str, Any], url: str, directory: Path) -> None:
+def migrate(settings: dict[str, Any], url: str, directory: Path) -> None:
     """Bring the database at `url` to the newest revision."""
     app = create_app("testing", {**settings, "DATABASE_URL": url, "INSTANCE_DIR": directory})
     with app.app_context():
         upgrade()
-        db.engine.dispose()
+    close(app)
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file, to be copied."""
+def sqlite(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a migrated SQLite database of this process's own."""
     directory = tmp_path_factory.mktemp("sqlite")
-    migrated(settings, f"sqlite:///{directory / 'template.sqlite3'}", directory)
-    return directory / "template.sqlite3"
+    url = f"sqlite:///{directory / 'movies.sqlite3'}"
+    migrate(settings, url, directory)
+    return url
 
 
 @pytest.fixture(scope="session")
 def postgresql(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a migrated PostgreSQL database of this process's own."""
     with postgresql_database("test") as url:
-        migrated(settings, url, tmp_path_factory.mktemp("postgresql"))
+        migrate(settings, url, tmp_path_factory.mktemp("postgresql"))
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty, migrated database: the test runs once on each."""
-    if request.param == "sqlite":
-        path = tmp_path / "movies.sqlite3"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite:///{path}"
-    url: str = request.getfixturevalue("postgresql")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("TRUNCATE users, sign_ins, movies, ratings RESTART IDENTITY CASCADE")
+    url: str = request.getfixturevalue(request.param)
+    empty(url)
     return url
 
 
@@ -114,23 +119,27 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
         client.flushdb()
 
 
+@pytest.fixture(scope="session")
+def applications() -> Applications:
+    """Builds the applications, and keeps the last one for the next test."""
+    return Applications()
+
+
 @pytest.fixture
 def make_app(
-    settings: dict[str, Any], database_url: str, tmp_path: Path
+    applications: Applications, settings: dict[str, Any], database_url: str, tmp_path: Path
 ) -> Iterator[Callable[..., Flask]]:
     """Makes applications on one database, with settings by keyword."""
-    made = []
+    made: list[Flask] = []
 
     def make(**overrides: Any) -> Flask:
-        own = {"DATABASE_URL": database_url, "INSTANCE_DIR": tmp_path}
-        made.append(create_app("testing", {**settings, **own, **overrides}))
+        wanted = {**settings, "DATABASE_URL": database_url, "INSTANCE_DIR": tmp_path, **overrides}
+        made.append(create_app("testing", wanted) if made else applications.get(wanted))
         return made[-1]
 
     yield make
     for app in made:
-        app.extensions["november7"].close()
-        with app.app_context():
-            db.engine.dispose()
+        close(app)
 
 
 @pytest.fixture
@@ -154,11 +163,23 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def statements(app: Flask) -> list[str]:
+def before_statement(app: Flask) -> Iterator[Callable[[Callable[..., Any]], None]]:
+    """Registers a function to be called before each SQL statement, as SQLAlchemy calls it."""
+    with ExitStack() as stack, app.app_context():
+        engine = db.engine
+
+        def register(function: Callable[..., Any]) -> None:
+            event.listen(engine, "before_cursor_execute", function)
+            stack.callback(event.remove, engine, "before_cursor_execute", function)
+
+        yield register
+
+
+@pytest.fixture
+def statements(before_statement: Callable[[Callable[..., Any]], None]) -> list[str]:
     """The SQL statements that the application has run; clear it to count from there."""
     run: list[str] = []
-    with app.app_context():
-        event.listen(db.engine, "before_cursor_execute", lambda *args: run.append(args[2]))
+    before_statement(lambda *args: run.append(args[2]))
     return run
 
 

@@ -6,16 +6,15 @@ gets; the same number makes the same requests.
 """
 
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
 from accounts import Accounts
+from applications import close, empty
 from flask import Flask
 from schemathesis import APIOperation, AuthContext, Case
 from schemathesis.engine import Status, events, from_schema
@@ -23,7 +22,6 @@ from schemathesis.schemas import BaseSchema
 from schemathesis.transport.wsgi import WSGITransport
 
 from movies import create_app
-from movies.extensions import db
 from movies.users.schemas import UserCreateSchema
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "50"))
@@ -118,15 +116,13 @@ def new_tokens(accounts: Accounts) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def app(
-    settings: dict[str, Any], sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+    settings: dict[str, Any], sqlite: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Flask]:
-    directory = tmp_path_factory.mktemp("schemathesis")
-    shutil.copy(sqlite_template, directory / "movies.sqlite3")
-    app = create_app("testing", {**settings, "INSTANCE_DIR": directory})
+    empty(sqlite)
+    own = {"DATABASE_URL": sqlite, "INSTANCE_DIR": tmp_path_factory.mktemp("schemathesis")}
+    app = create_app("testing", {**settings, **own})
     yield app
-    app.extensions["november7"].close()
-    with app.app_context():
-        db.engine.dispose()
+    close(app)
 
 
 @pytest.fixture(scope="module")

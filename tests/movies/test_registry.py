@@ -13,7 +13,7 @@ from crowd import at_once
 from flask import Flask
 from flask.testing import FlaskClient
 from helpers import THEN
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from tables import rows
 
@@ -132,7 +132,10 @@ def test_pages_can_be_remembered_at_the_same_time(app: Flask) -> None:
 
 
 def test_a_search_is_answered_though_nothing_can_be_remembered(
-    app: Flask, client: FlaskClient, auth: Accounts
+    app: Flask,
+    client: FlaskClient,
+    auth: Accounts,
+    before_statement: Callable[[Callable[..., Any]], None],
 ) -> None:
     """Where the registry can't be written to, the search is answered all the same."""
     headers = auth.headers()
@@ -141,8 +144,7 @@ def test_a_search_is_answered_though_nothing_can_be_remembered(
         if statement.startswith("INSERT INTO movies"):
             raise OperationalError(statement, None, Exception("read-only"))
 
-    with app.app_context():
-        event.listen(db.engine, "before_cursor_execute", fail)
+    before_statement(fail)
     answer = client.get(SEARCH, headers=headers)
     assert answer.status_code == 200
     assert answer.get_json()["results"] == [{**movie, **VOTES} for movie in MATRIX]

@@ -1,6 +1,7 @@
 """The best voted movies: by the lower bound of the Wilson interval, then upvotes, then id."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Integer, bindparam, cast, event, insert, select, text, update
+from sqlalchemy import Integer, bindparam, cast, insert, select, text, update
 
 from movies.extensions import db
 from movies.movies.models import Movie
@@ -173,7 +174,12 @@ def test_a_page_is_two_statements(
     assert len(statements) == 2
 
 
-def test_the_list_is_read_from_its_index(app: Flask, client: FlaskClient, auth: Accounts) -> None:
+def test_the_list_is_read_from_its_index(
+    app: Flask,
+    client: FlaskClient,
+    auth: Accounts,
+    before_statement: Callable[[Callable[..., Any]], None],
+) -> None:
     """A page of the list follows the index in its order: nothing is sorted for it."""
     add(app, [(n % 37, n % 11) for n in range(2000)])
     headers = auth.headers()
@@ -181,7 +187,7 @@ def test_the_list_is_read_from_its_index(app: Flask, client: FlaskClient, auth: 
     with app.app_context():
         db.session.execute(text("ANALYZE"))
         db.session.commit()
-        event.listen(db.engine, "before_cursor_execute", lambda *args: run.append(args[2:4]))
+        before_statement(lambda *args: run.append(args[2:4]))
         client.get(f"{TOP}?page=3", headers=headers)
         statement, parameters = run[-1]
         assert "ORDER BY movies.score DESC" in statement
