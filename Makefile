@@ -52,10 +52,12 @@ bench: .venv/dev ## Measure what docs/ quotes; ARGS=--help lists the measurement
 
 lock: .venv/dev ## Pin what requirements*.in ask for; existing pins stay
 	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-otel.in -o requirements-otel.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
 upgrade-deps: .venv/dev ## Move every pin to the newest release
 	$(COMPILE) --upgrade requirements.in -o requirements.txt
+	$(COMPILE) --upgrade requirements-otel.in -o requirements-otel.txt
 	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
 
 # The locks keep extras: without them, pip before 23.3 refuses to install with hashes.

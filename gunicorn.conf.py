@@ -43,7 +43,7 @@ if "movies" not in sys.modules:  # not when the configuration is read again
 
 # Imported here, the code is shared by all workers. Each creates an application of its own, so no
 # connection, lock or thread is inherited.
-from movies import metrics  # noqa: E402
+from movies import metrics, tracing  # noqa: E402
 from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
 
 bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
@@ -115,6 +115,7 @@ def worker_exit(_server: Any, worker: Any) -> None:
     """Close the worker's connections and threads."""
     if worker.booted:
         worker.wsgi.extensions["november7"].close()
+        tracing.close(worker.wsgi)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

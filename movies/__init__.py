@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 
 from config import CONFIGS, MOVIES_CONFIG
-from movies import access_log, cli, health, limits, openapi, pages, provider, settings, web
+from movies import access_log, cli, health, limits, openapi, pages, provider, settings, tracing, web
 from movies.auth import access, keys
 from movies.auth.routes import bp as auth_bp
 from movies.errors import register_error_handlers
@@ -45,6 +45,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     register_error_handlers(app)
     provider.init_app(app)
     cli.init_app(app)
+    tracing.init_app(app)
     access_log.init_app(app)
     if not cli.is_running():
         log.info("searches are answered by %s", provider.describe(app))

@@ -11,7 +11,7 @@ from clean_environment import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-LOCKS = ["requirements.txt", "requirements-dev.txt"]
+LOCKS = ["requirements.txt", "requirements-otel.txt", "requirements-dev.txt"]
 OLDEST_PIP = "23.0.1"  # Debian 12's
 
 
