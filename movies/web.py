@@ -27,6 +27,7 @@ PAGE_POLICY = (
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 # What scripts of other origins may read and send; a browser asks again after MAX_AGE.
 EXPOSED_HEADERS = [
     *("Accept-Patch", "Age", "Allow", "Cache-Status", "ETag", "Location", "Preference-Applied"),
@@ -133,8 +134,7 @@ def _add_headers(response: Response) -> Response:
     if response.status_code == 204:
         del headers["Content-Type"]
     headers["X-Request-ID"] = request_id.get() or ""
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
+    headers.extend(SECURITY_HEADERS)
     is_page = response.mimetype == "text/html"
     headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
     headers.setdefault("Cache-Control", "no-store")
