@@ -1,4 +1,4 @@
-"""The transport over real sockets, against each way in which the provider misbehaves."""
+"""The transport over real sockets, with each fault of the provider."""
 
 import json
 import socket
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from helpers import eventually
 from requests import Request, Response
 
 from movies.november7.errors import BadResponse, BadStatus, ConnectionFailed, TimedOut, Unavailable
@@ -14,21 +15,21 @@ from movies.november7.transport import BoundedHTTPAdapter, Transport
 from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
 from stand_in.server import Faults, StandIn
 
-DEADLINE = 0.4
-SEED = 54  # of dice that misbehave at the first throw of two
-SLACK = 0.5  # seconds by which a busy machine may be late
+DEADLINE = 0.5
+SEED = 54  # with it, of two requests at a share of 0.5 the first meets the fault
+LIMIT = 30  # seconds; much longer than the deadlines here, much shorter than a slow answer
 
 
 @pytest.fixture
 def transport() -> Iterator[Transport]:
-    transport = Transport(BoundedHTTPAdapter())
+    transport = Transport(BoundedHTTPAdapter(), sleep=lambda seconds: None)
     yield transport
     transport.close()
 
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of a host that never takes a connection: its backlog is full."""
+    """The URL of a host that never accepts a connection: its backlog is full."""
     with ExitStack() as held:
         listening = held.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -40,7 +41,7 @@ def silent() -> Iterator[str]:
         yield "http://127.0.0.1:{1}/".format(*listening.getsockname())
 
 
-def send(transport: Transport, url: str, timeout: float = DEADLINE) -> Response:
+def send(transport: Transport, url: str, timeout: float = LIMIT) -> Response:
     request = Request("GET", f"{url}movies/", params={"skip": 0, "limit": 5}).prepare()
     return transport.send(request, timeout=timeout)
 
@@ -55,21 +56,26 @@ def send(transport: Transport, url: str, timeout: float = DEADLINE) -> Response:
         ("truncated", ConnectionFailed),
         ("malformed", BadResponse),
         ("html", BadResponse),
-        ("hang", TimedOut),
-        ("drip", TimedOut),
-        ("drip_headers", TimedOut),
     ],
 )
-def test_each_misbehaviour_ends_by_the_deadline(
+def test_a_lasting_fault_has_its_kind_and_does_not_quote_the_provider(
     transport: Transport, stand_in: StandIn, kind: str, failure: type[Unavailable]
 ) -> None:
-    """A provider that does nothing else is given up in time, and none of its words are told."""
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
-    begun = time.monotonic()
     with pytest.raises(failure) as raised:
         send(transport, stand_in.url)
-    assert time.monotonic() - begun < DEADLINE + SLACK
     assert not any(text.strip() in str(raised.value) for text in (REFUSAL, TRACEBACK, ERROR_PAGE))
+
+
+@pytest.mark.parametrize("kind", ["hang", "drip", "drip_headers"])
+def test_a_provider_that_is_too_slow_is_given_up_at_the_deadline(
+    transport: Transport, stand_in: StandIn, kind: str
+) -> None:
+    stand_in.faults = Faults(**{kind: 1}, drip_interval=0.3)  # type: ignore[arg-type]
+    started = time.monotonic()
+    with pytest.raises(TimedOut):
+        send(transport, stand_in.url, timeout=DEADLINE)
+    assert time.monotonic() - started < LIMIT
 
 
 @pytest.mark.parametrize(
@@ -79,52 +85,43 @@ def test_each_misbehaviour_ends_by_the_deadline(
         *("hang", "drip", "drip_headers", "bad_movie"),
     ],
 )
-def test_a_misbehaviour_that_passes_is_absorbed(
-    transport: Transport, stand_in: StandIn, kind: str
+def test_a_fault_that_passes_is_absorbed(
+    transport: Transport, stand_in: StandIn, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the second try gets is answered, silence included: a try leaves time for another."""
+    """A request that gets no answer leaves time for another."""
+    monkeypatch.setattr("movies.november7.transport.TRY_SHARE", DEADLINE / LIMIT)
     stand_in.faults = Faults(seed=SEED, **{kind: 0.5})  # type: ignore[arg-type]
-    found = send(transport, stand_in.url, timeout=1).json()
+    found = send(transport, stand_in.url).json()
     assert found == json.loads(stand_in.catalogue.answer("GET", "/movies/?limit=5").body)
-    assert len(stand_in.requests) == 2
+    assert len(stand_in.requests) >= 2
 
 
-def test_a_refused_connection_is_refused(transport: Transport, stand_in: StandIn) -> None:
-    """Where nothing listens that is told by the deadline."""
+def test_a_connection_that_is_refused_has_its_kind(transport: Transport, stand_in: StandIn) -> None:
     stand_in.stop()
     with pytest.raises(ConnectionFailed):
         send(transport, stand_in.url)
 
 
-def test_a_connection_that_is_never_taken_ends_by_the_deadline(
+def test_a_connection_that_is_never_accepted_ends_at_the_deadline(
     transport: Transport, silent: str
 ) -> None:
-    """A host that swallows the attempt to connect doesn't hold us past the deadline."""
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(TimedOut):
-        send(transport, silent)
-    assert time.monotonic() - begun < DEADLINE + SLACK
+        send(transport, silent, timeout=DEADLINE)
+    assert time.monotonic() - started < LIMIT
 
 
-def test_a_slow_redirect_counts_against_the_deadline(
-    transport: Transport, stand_in: StandIn
-) -> None:
-    """Hops of a redirect have one deadline between them."""
-    stand_in.faults = Faults(redirect=1, latency=(0.15, 0.15))
-    begun = time.monotonic()
-    with pytest.raises(Unavailable):
-        send(transport, stand_in.url)
-    assert time.monotonic() - begun < DEADLINE + SLACK
+def test_all_hops_of_a_redirect_have_one_deadline(transport: Transport, stand_in: StandIn) -> None:
+    """One hop is in time, two are not."""
+    stand_in.faults = Faults(redirect=1, latency=(0.3, 0.3))
+    with pytest.raises(TimedOut):
+        send(transport, stand_in.url, timeout=DEADLINE)
 
 
-def test_connections_are_not_leaked(transport: Transport, stand_in: StandIn) -> None:
-    """What misbehaves is closed: no request of the past is still under way at the provider."""
+def test_failed_connections_are_closed(transport: Transport, stand_in: StandIn) -> None:
     stand_in.faults = Faults(hang=1)
     with pytest.raises(TimedOut):
-        send(transport, stand_in.url)
+        send(transport, stand_in.url, timeout=DEADLINE)
     stand_in.faults = Faults()
-    send(transport, stand_in.url, timeout=2)
-    end = time.monotonic() + 2
-    while stand_in.in_flight and time.monotonic() < end:
-        time.sleep(0.005)
-    assert stand_in.in_flight == 0
+    send(transport, stand_in.url)
+    assert eventually(lambda: stand_in.in_flight == 0, within=LIMIT)
