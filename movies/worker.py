@@ -26,6 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from movies.client_socket import REQUEST_TIMEOUT, ClientSocket
 from movies.logs import configure_logging, request_id
+from movies.problems import TITLES
 
 LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last response
 SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
@@ -217,9 +218,10 @@ DETAILS = {
 
 def _problem(status: HTTPStatus, request: str) -> bytes:
     """An HTTP response of application/problem+json (RFC 9457) that closes the connection."""
+    title = TITLES.get(status, status.phrase)
     problem = {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": title,
         "status": status,
         "detail": DETAILS.get(
             status, "The request is not valid HTTP, or exceeds a limit of the server."
@@ -227,7 +229,7 @@ def _problem(status: HTTPStatus, request: str) -> bytes:
     }
     body = json.dumps(problem).encode()
     lines = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"HTTP/1.1 {status.value} {title}",
         "Connection: close",
         "Content-Type: application/problem+json",
         f"Content-Length: {len(body)}",

@@ -158,6 +158,7 @@ def test_links_are_usable_with_any_host(app: Served, host: bytes, base: str) -> 
         (b"TRACE /health/live", 405),
         (b"get /health/live", 400),
         (b"CONNECT localhost:1", 404),
+        (b"GET /" + b"x" * 9000, 414),
         (b"GET http://evil.example/health/live", 200),
         (b"GET /health/live?\xff=%ff&a=\x00", 200),
     ],

@@ -1,6 +1,7 @@
 """Response headers for browsers and proxies, CORS, and request ids."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from accounts import Accounts
@@ -83,6 +84,37 @@ def test_exactly_the_allowed_origins_may_read_responses(
         assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
         assert "Origin" in answer.headers["Vary"]
         assert "Origin" in client.get(path).headers["Vary"]
+
+
+@ONE_DATABASE
+def test_scripts_of_allowed_origins_may_read_every_error(make_app: MakeApp) -> None:
+    """A page that cannot read a 429 or 503 cannot wait for as long as it says."""
+    app = make_app(
+        CORS_ORIGINS=[ORIGIN],
+        RATELIMIT_ENABLED=True,
+        DATABASE_URL="postgresql://postgres@127.0.0.1:1/nothing",
+    )
+
+    @app.get("/api/v1/defect/")
+    def defect() -> str:
+        raise KeyError
+
+    client = app.test_client()
+    account = {"email": "ada@example.com", "password": "x"}
+    seen = {}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/api/v1/auth/token/", {"data": b"x" * 2**21, "content_type": "application/json"}),
+        ("/api/v1/auth/token/", {"data": b"{", "content_type": "application/json"}),
+        ("/api/v1/auth/token/", {"data": b"{", "content_type": "text/plain"}),
+        *(("/api/v1/auth/token/", {"json": account}) for _ in range(30)),
+        ("/api/v1/defect/", {"method": "GET"}),
+        ("/api/v1/users/me/", {"method": "GET"}),
+        ("/api/v1/users/me/", {"method": "PUT"}),
+    ]
+    for path, options in requests:
+        answer = client.open(path, headers={"Origin": ORIGIN}, **{"method": "POST", **options})
+        seen[answer.status_code] = answer.headers.get("Access-Control-Allow-Origin")
+    assert seen == dict.fromkeys((413, 400, 415, 503, 429, 500, 401, 405), ORIGIN)
 
 
 @ONE_DATABASE
