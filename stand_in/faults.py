@@ -1,4 +1,4 @@
-"""How the stand-in misbehaves: what a request meets, and what it is answered then."""
+"""The faults of the stand-in: which one a request meets, and what is answered then."""
 
 import json
 import math
@@ -55,7 +55,7 @@ _STRANGER = {
 
 
 class Fault(NamedTuple):
-    """What one request meets.
+    """The fault that one request meets.
 
     `latency` in seconds; `kind` one of FAULT_KINDS or None; `pick` in [0, 1) chooses
     among the kind's variants.
@@ -68,10 +68,11 @@ class Fault(NamedTuple):
 
 @dataclass
 class Faults:
-    """How the stand-in behaves; times in seconds, shares as probabilities of one request.
+    """How often a valid request meets which fault. Times are in seconds.
 
-    A request meets one kind at most, so the shares add up to 1 at most. One `seed`
-    gives one sequence of faults. Raises ValueError for numbers out of range.
+    A share is the probability of a fault for one request. A request meets one fault at most, so the
+    shares add up to 1 at most. The same `seed` gives the same sequence of faults. Raises ValueError
+    for numbers out of range.
     """
 
     refuse: float = 0  # one of `codes`, with `retry_after` as Retry-After where given
@@ -88,7 +89,7 @@ class Faults:
     drip_interval: float = 0.05  # between two bytes
     drip_headers: float = 0  # the right answer, its headers a byte at a time
     reset: float = 0  # closed with RST instead of an answer
-    error: float = 0  # 500 with a text that mustn't reach anyone
+    error: float = 0  # 500 with a text that must not reach a client
     redirect: float = 0  # 307 to the very same target
     cookies: bool = False  # every answer sets a cookie; a request that sends one is refused
     seed: int | None = None
@@ -106,7 +107,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def draw(self) -> Fault:
-        """The next request's fault. Three draws whatever it is, so that sequences compare."""
+        """The fault of the next request. Always three draws, so that sequences can be compared."""
         with self._lock:
             latency = self._dice.uniform(*self.latency)
             roll, pick = self._dice.random(), self._dice.random()
@@ -118,7 +119,7 @@ class Faults:
 
 
 def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> Answer:
-    """What is sent instead of `answer`; the same where the kind is in the sending."""
+    """What is sent instead of `answer`: the same, if the fault is in how it is sent."""
     match fault.kind:
         case "refuse":
             code = faults.codes[int(fault.pick * len(faults.codes))]

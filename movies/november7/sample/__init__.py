@@ -1,1 +1,1 @@
-"""A sample of November 7: movies of our own, in process or served with November 7's faults."""
+"""A sample catalogue that answers searches in process, where no provider is set."""

@@ -1,4 +1,4 @@
-"""November 7 without a network: a transport for `requests` that answers in process."""
+"""An adapter for `requests` that answers from the sample catalogue, without a network."""
 
 from http import HTTPStatus
 from io import BytesIO
@@ -15,8 +15,8 @@ from .catalogue import sample_catalogue
 class EmbeddedAdapter(BaseAdapter):
     """Answers every request from the sample catalogue, whatever the host.
 
-    Mount it at a prefix that starts with `http`: requests leaves query parameters out of the
-    URLs of schemes that it doesn't know.
+    Mount it at a prefix that starts with `http`: requests drops the query parameters of URLs with
+    other schemes.
     """
 
     def send(
@@ -28,7 +28,7 @@ class EmbeddedAdapter(BaseAdapter):
         cert: object = None,
         proxies: object = None,
     ) -> Response:
-        """The catalogue's answer, with a `raw` that streams; all but `request` is ignored."""
+        """The catalogue's answer to `request`; the other arguments are ignored."""
         answer = sample_catalogue().answer(request.method or "GET", request.path_url)
         raw = HTTPResponse(
             body=BytesIO(answer.body),
@@ -52,4 +52,4 @@ class EmbeddedAdapter(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing needs to be closed."""

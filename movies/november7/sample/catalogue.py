@@ -1,4 +1,4 @@
-"""What November 7 answers when it behaves, as a pure function of method and target."""
+"""The answers of November 7 without its faults, as a function of method and target."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ DEFAULTS: Mapping[str, int] = {"skip": 0, "limit": 10}
 
 
 class Answer(NamedTuple):
-    """One HTTP answer: status code, complete headers (Content-Length among them), body."""
+    """An HTTP answer: status code, headers with Content-Length, and body."""
 
     status: int
     headers: dict[str, str]
@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 def make_answer(
     status: int, media_type: str, body: bytes, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """An answer whose Content-Length is that of `body`; `headers` come on top."""
+    """An answer with this body; `headers` are added to its type and length."""
     described = {"Content-Type": media_type, "Content-Length": str(len(body))}
     return Answer(status, described | dict(headers or {}), body)
 
@@ -39,15 +39,15 @@ def redirect_answer(location: str) -> Answer:
 
 
 def asked(target: str) -> dict[str, str]:
-    """The query parameters of `target`, decoded; of one that is repeated, the last."""
+    """The decoded query parameters of `target`; the last of those that are repeated."""
     query = target.partition("?")[2]
     return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
 
 
 class Catalogue:
-    """Movies, in their order, and the answers that November 7 would give about them.
+    """An ordered list of movies, and the answers that November 7 would give with it.
 
-    A movie is a dict with at least a `title`; whatever it holds is answered as it is.
+    A movie is a dict with at least a `title`. It is answered unchanged.
     """
 
     def __init__(self, movies: Sequence[Any]) -> None:
@@ -56,8 +56,9 @@ class Catalogue:
     def answer(self, method: str, target: str) -> Answer:
         """The answer to `method` on `target`, a path with its query string.
 
-        200 is `{"total", "items"}`, where `total` counts every match; 307 leads `/movies` to
-        `/movies/`; 422 is for `skip` and `limit` that aren't natural numbers; else 404 or 405.
+        200 is `{"total", "items"}`, where `total` counts all matches; `/movies` is redirected to
+        `/movies/` with 307; a `skip` or `limit` that is negative or no integer is 422; everything
+        else is 404 or 405.
         """
         path, mark, query = target.partition("?")
         if path == "/movies":
@@ -80,7 +81,7 @@ class Catalogue:
 
 
 def _numbers(parameters: Mapping[str, str]) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """`skip` and `limit` with their defaults filled in, and what is wrong with them."""
+    """`skip` and `limit`, with their defaults, and the errors in them."""
     numbers, faults = dict(DEFAULTS), []
     for name in DEFAULTS:
         try:
@@ -99,6 +100,6 @@ def _fault(name: str, kind: str, text: str) -> dict[str, Any]:
 
 @cache
 def sample_catalogue() -> Catalogue:
-    """The catalogue that this package carries, read once."""
+    """The catalogue of this package, read once."""
     text = files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8")
     return Catalogue(json.loads(text))
