@@ -1,0 +1,174 @@
+"""Load, and how figures are made of it.
+
+The generator is wrk. Where it is missing, threads of this process send the requests: the ratios
+are then lower for fast routes, because the generator takes a part of the processors.
+"""
+
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+CONNECTIONS = 16
+SECONDS = 5.0  # of one run
+ROUNDS = 5  # of alternating runs, after one that only warms up
+MAX_SPREAD = 0.30  # of the ratios, as (largest - smallest) / median; above it nothing is reported
+
+SCRIPT = """
+local tokens, paths = {}, {}
+for line in io.lines("%(tokens)s") do tokens[#tokens + 1] = line end
+for line in io.lines("%(paths)s") do paths[#paths + 1] = line end
+local bodies = {%(bodies)s}
+local count, threads = 0, 0
+function setup(thread)
+  thread:set("offset", threads * 7919)
+  threads = threads + 1
+end
+function request()
+  count = count + 1
+  local turn = count + offset
+  local headers = {["Authorization"] = "Bearer " .. tokens[turn %% #tokens + 1],
+                   ["Content-Type"] = "application/json"}
+  return wrk.format("%(method)s", paths[turn %% #paths + 1], headers,
+    #bodies > 0 and bodies[math.random(#bodies)] or nil)
+end
+function done(summary, latency)
+  local errors = summary.errors
+  local line = '{"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "errors": %%d}\\n'
+  io.write(string.format(line,
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Requests for each of `paths` in turn, by the user of each token in turn.
+
+    Each request has one of `bodies`, chosen at random.
+    """
+
+    url: str
+    paths: Sequence[str]
+    tokens: Sequence[str]
+    method: str = "GET"
+    bodies: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run showed. `p50` and `p99` in milliseconds."""
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    errors: int
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.seconds
+
+
+class TooNoisy(Exception):
+    """The runs differ so much that their median says nothing."""
+
+
+def load(target: Target, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Run:
+    """Send requests for `seconds`. Raises RuntimeError when any was not answered with 2xx."""
+    run = (_wrk if shutil.which("wrk") else _threads)(target, seconds, connections)
+    if run.errors:
+        raise RuntimeError(f"{run.errors} of {run.requests} requests failed: {target.paths[0]}")
+    return run
+
+
+def ratio(
+    measured: Target,
+    floor: Target,
+    *,
+    rounds: int = ROUNDS,
+    before_each: Callable[[], None] = lambda: None,
+) -> tuple[float, Run, Run]:
+    """The rate of `measured` as a share of the floor's, and the median run of each.
+
+    The two are measured in turn, so that a slow moment of the machine falls on both. Raises
+    TooNoisy.
+    """
+    load(measured, 2)
+    load(floor, 2)
+    pairs = []
+    for _ in range(rounds):
+        before_each()
+        pairs.append((load(measured), load(floor)))
+    ratios = [one.rate / other.rate for one, other in pairs]
+    middle = statistics.median(ratios)
+    spread = (max(ratios) - min(ratios)) / middle
+    if spread > MAX_SPREAD:
+        raise TooNoisy(
+            f"the ratios spread by {spread:.0%}, from {min(ratios):.2f} to {max(ratios):.2f}"
+        )
+    return middle, _median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs])
+
+
+def _median(runs: list[Run]) -> Run:
+    return sorted(runs, key=lambda run: run.rate)[len(runs) // 2]
+
+
+def _wrk(target: Target, seconds: float, connections: int) -> Run:
+    with tempfile.TemporaryDirectory() as directory:
+        names = {"tokens": target.tokens, "paths": target.paths}
+        files = {name: str(Path(directory, name)) for name in names}
+        for name, lines in names.items():
+            Path(files[name]).write_text("\n".join(lines))
+        script = Path(directory, "load.lua")
+        bodies = ", ".join(json.dumps(body) for body in target.bodies)
+        script.write_text(SCRIPT % {**files, "method": target.method, "bodies": bodies})
+        command = ["wrk", "-t2", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script)]
+        printed = subprocess.run(
+            [*command, target.url], check=True, capture_output=True, text=True
+        ).stdout
+    return Run(**json.loads(printed.splitlines()[-1]))
+
+
+def _threads(target: Target, seconds: float, connections: int) -> Run:
+    taken: list[float] = []
+    errors = [0]
+    end = time.monotonic() + seconds
+    address = urlsplit(target.url)
+
+    def send(first: int) -> None:
+        connection = HTTPConnection(address.hostname or "", address.port)
+        turn = first
+        while time.monotonic() < end:
+            begun = time.perf_counter()
+            token = target.tokens[turn % len(target.tokens)]
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            path = target.paths[turn % len(target.paths)]
+            body = random.choice(target.bodies) if target.bodies else None
+            connection.request(target.method, path, body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            taken.append(time.perf_counter() - begun)
+            errors[0] += not 200 <= answer.status < 300
+            turn += connections
+        connection.close()
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    p50, p99 = (statistics.quantiles(taken, n=100)[at] * 1000 for at in (49, 98))
+    return Run(len(taken), seconds, p50, p99, errors[0])
