@@ -49,11 +49,14 @@ from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
 bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
 workers = Config.WEB_CONCURRENCY
 
+_, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+
 # Threads are cheap while they wait, and created only when needed. Callers who wait for November 7
 # leave some free, for sign-in, ratings and searches that the cache answers.
 worker_class = "movies.worker.Worker"
 threads = MAX_WAITERS + 64
-worker_connections = 2000
+worker_connections = max(64, min(2000, most_files - 300))  # the rest is for files and databases
 logger_class = "movies.worker.ServerLogger"
 sendfile = False  # the worker sends, so that a slow reader holds no thread
 
@@ -65,9 +68,6 @@ control_socket_disable = True
 # Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = ""
-
-_, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
 
 def on_starting(server: Any) -> None:

@@ -21,7 +21,8 @@ DETAILS = "movies.request"  # key of the WSGI environ
 
 REQUESTS = Counter(
     "http_requests_total",
-    "Requests by method, route and status. Routes that do not exist count as `unmatched`",
+    "Requests by method, route and status. The route is `unmatched` if there is none, and `refused`"
+    " if the request was not valid HTTP",
     ["method", "route", "status"],
 )
 SECONDS = Histogram(
@@ -74,7 +75,7 @@ class AccessLog:
             return self._app(environ, start)
         finally:
             method = environ["REQUEST_METHOD"]
-            _record(method if method in METHODS else "other", details, time.perf_counter() - began)
+            record(method if method in METHODS else "other", details, time.perf_counter() - began)
 
 
 def _of_headers(headers: list[tuple[str, str]]) -> dict[str, Any]:
@@ -95,7 +96,8 @@ def _source(cache_status: str) -> str:
     return "miss"
 
 
-def _record(method: str, details: dict[str, Any], seconds: float) -> None:
+def record(method: str, details: dict[str, Any], seconds: float) -> None:
+    """Log and count a request. `details` holds at least its `route` and `status`."""
     route, status = details["route"], details["status"]
     REQUESTS.labels(method, route, status).inc()
     SECONDS.labels(method, route).observe(seconds)

@@ -24,6 +24,7 @@ from uuid import uuid4
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from movies import access_log
 from movies.client_socket import REQUEST_TIMEOUT, ClientSocket
 from movies.logs import configure_logging, request_id
 from movies.problems import TITLES
@@ -43,6 +44,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._sending: dict[TConn, None] = {}  # oldest first
         self._lingering: dict[TConn, int] = {}  # bytes drained, oldest first
         self._next_sweep = 0.0
+        self._has_threads = False
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and wait for its first request on the main loop."""
@@ -73,6 +75,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Read on; give a kept-alive connection to a thread once its next request is there."""
         if conn.sock.fill():
             super().on_client_socket_readable(conn, client)
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Have a thread answer the request. If no more threads can be started, it waits for one."""
+        done: Future[Any] = Future()
+        done.add_done_callback(lambda _: self.method_queue.defer(self.finish_request, conn, done))
+
+        def answer() -> None:
+            try:
+                done.set_result(self.handle(conn))
+            except BaseException as error:  # noqa: BLE001  finish_request closes the connection
+                done.set_exception(error)
+
+        try:
+            self.tpool.submit(answer)
+            self._has_threads = True
+        except RuntimeError as error:  # the request is in the queue of the threads that there are
+            if not self._has_threads:
+                raise
+            self.log.error("no thread could be started for a request: %s", error)
 
     def handle(self, conn: TConn) -> Any:
         """Answer one request, on a thread."""
@@ -106,8 +127,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._close(conn)
                 continue
             self.poller.unregister(conn.sock)
-            with suppress(OSError):
-                conn.sock.sendall(_problem(HTTPStatus.REQUEST_TIMEOUT, uuid4().hex))
+            request_id.set(uuid4().hex)
+            _refuse(conn.sock, HTTPStatus.REQUEST_TIMEOUT)
             self._linger(conn)
         if now < self._next_sweep:
             return
@@ -121,12 +142,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if client.is_answered:  # the rest of the body is broken: no second response
             self.log.debug("a request was broken after its response: %s", exc)
             return
-        if req is None or request_id.get() is None:  # it never reached the application
+        was_parsed = req is not None
+        if not was_parsed:
             request_id.set(uuid4().hex)
         refusal = _Refusal()
         super().handle_error(req, refusal, addr, exc)
-        with suppress(OSError):  # the client has left
-            client.sendall(_problem(refusal.status, request_id.get() or ""))
+        _refuse(client, refusal.status, is_counted=was_parsed)
 
     def _watch(self, conn: TConn, events: int, callback: Any) -> None:
         conn.sock.setblocking(False)
@@ -214,6 +235,14 @@ DETAILS = {
     HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error occurred. It has been logged.",
 }
+
+
+def _refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = False) -> None:
+    """Answer a request that does not reach the application; it is logged and counted here."""
+    if not is_counted:
+        access_log.record("other", {"route": "refused", "status": status.value}, 0.0)
+    with suppress(OSError):  # the client has left
+        client.sendall(_problem(status, request_id.get() or ""))
 
 
 def _problem(status: HTTPStatus, request: str) -> bytes:

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from served import WORKERS, Served, served
+from helpers import eventually
+from served import ROOT, WORKERS, Served, served
 
 SOCKETS = 300 * WORKERS  # more than there are threads
 PATIENCE = 8  # seconds; what an attack holds up is held up for longer
+[script] = (ROOT / "movies" / "assets" / "vendor").glob("redoc-*.js")
+SCRIPT = f"/api/schema/assets/{script.name}".encode()  # larger than the buffers of a socket
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -30,6 +33,18 @@ def silent(app: Served) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
         client.settimeout(30)
         client.sendall(LIVE)
+        yield client
+
+
+@pytest.fixture(scope="module", autouse=True)
+def idle(app: Served) -> Iterator[socket.socket]:
+    """A client that sends a request before all tests, and keeps its connection."""
+    with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
+        client.settimeout(30)
+        client.sendall(LIVE + b"\r\n")
+        response = b""
+        while not response.endswith(b"}"):
+            response += client.recv(65536)
         yield client
 
 
@@ -62,10 +77,10 @@ def wait_of_others(app: Served) -> float:
 
 def response_of(client: socket.socket) -> tuple[bytes, bytes]:
     """Head and body of the one response on a connection that the server closes."""
-    data = b""
+    data = bytearray()
     while chunk := client.recv(65536):
         data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
+    head, _, body = bytes(data).partition(b"\r\n\r\n")
     return head, body
 
 
@@ -89,7 +104,7 @@ def response_of(client: socket.socket) -> tuple[bytes, bytes]:
             b"application/json\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n",
             id="a body after 100 Continue",
         ),
-        pytest.param(b"GET /api/schema/assets/redoc.js HTTP/1.1\r\nHost: x\r\n\r\n", id="a reader"),
+        pytest.param(b"GET " + SCRIPT + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a reader"),
     ],
 )
 def test_slow_clients_hold_up_nobody(
@@ -109,14 +124,17 @@ def test_clients_that_do_not_close_hold_up_nobody(
     assert wait_of_others(app) < PATIENCE
 
 
-def test_a_slow_reader_gets_the_whole_response(
+def test_a_slow_reader_gets_all_responses_and_holds_up_nobody(
     app: Served, connect: Callable[[bytes], socket.socket]
 ) -> None:
-    path = "/api/schema/assets/redoc.js"
-    client = connect(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    whole = app.ask("GET", path, headers={"Accept-Encoding": "identity"}).content
-    assert len(whole) > 500_000
-    assert response_of(client)[1] == whole
+    """Twelve responses are more than the operating system takes for a client that does not read."""
+    request = b"GET " + SCRIPT + b" HTTP/1.1\r\nHost: localhost\r\n"
+    client = connect((request + b"\r\n") * 11 + request + b"Connection: close\r\n\r\n")
+    whole = app.ask("GET", SCRIPT.decode(), headers={"Accept-Encoding": "identity"}).content
+    assert wait_of_others(app) < PATIENCE
+    head, rest = response_of(client)
+    assert (head + rest).count(b"HTTP/1.1 200 OK") == 12
+    assert (head + rest).count(whole) == 12
 
 
 def test_requests_arrive_byte_by_byte_pipelined_and_after_each_other(
@@ -174,7 +192,9 @@ def test_what_is_not_http_is_refused_with_a_problem(
     problem = json.loads(body)
     assert (problem["status"], head.split()[1]) == (status, str(status).encode())
     assert b"Content-Type: application/problem+json" in head
-    assert re.search(rb"X-Request-ID: [0-9a-f]{32}", head)
+    request_id = re.search(rb"X-Request-ID: ([0-9a-f]{32})", head)
+    assert request_id
+    assert eventually(lambda: f'request_id="{request_id[1].decode()}"' in app.log, within=30)
 
 
 def test_kept_connections_hold_no_thread(
@@ -185,6 +205,13 @@ def test_kept_connections_hold_no_thread(
     assert wait_of_others(app) < PATIENCE
 
 
-def test_a_client_that_sends_half_a_request_gets_408(silent: socket.socket) -> None:
+def test_a_client_that_sends_half_a_request_gets_408(app: Served, silent: socket.socket) -> None:
     head, body = response_of(silent)
     assert (head.split()[1], json.loads(body)["status"]) == (b"408", 408)
+    assert app.metric('http_requests_total{method="other",route="refused",status="408"}') >= 1
+
+
+def test_a_connection_that_was_idle_for_ten_seconds_is_still_served(idle: socket.socket) -> None:
+    """The test before this one has waited for that long."""
+    idle.sendall(LIVE + b"\r\n")
+    assert idle.recv(12) == b"HTTP/1.1 200"
