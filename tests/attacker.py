@@ -1,4 +1,4 @@
-"""Sending what nobody should, and checking that it is refused properly."""
+"""Sends malformed requests and checks that they are refused properly."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ TABLES = ("users", "ratings", "sign_ins", "movies")
 
 
 class Attacker:
-    """A user whose requests have all to be 4xx problems that write nothing."""
+    """A user whose requests must all get 4xx problems and write nothing."""
 
     def __init__(self, app: Flask, auth: Accounts) -> None:
         self._app = app
@@ -20,7 +20,7 @@ class Attacker:
         self._headers = auth.headers("ada@example.com")
 
     def __call__(self, method: str, path: str, **options: Any) -> TestResponse:
-        """The answer, once it is known to be such a problem."""
+        """The response, which is checked to be such a problem."""
         before = self._rows()
         answer = self._client.open(path, method=method, headers=self._headers, **options)
         assert 400 <= answer.status_code < 500, (method, path, answer.text)

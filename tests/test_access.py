@@ -1,4 +1,4 @@
-"""Who may use which endpoint: every rule of the URL map, walked."""
+"""Who may use which endpoint, checked for every rule of the URL map."""
 
 import uuid
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True
 
 
 class Endpoint(NamedTuple):
-    """A path with ids filled in, a method that it has, who may use it, and the other methods."""
+    """A path with ids filled in, one of its methods, who may use it, and the methods it lacks."""
 
     method: str
     path: str
@@ -60,13 +60,13 @@ def every(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def for_users(every: list[Endpoint]) -> list[Endpoint]:
-    """The endpoints that want a user."""
+    """The endpoints that require a user."""
     return [endpoint for endpoint in every if endpoint.access is Access.USER]
 
 
 @pytest.fixture
 def send(client: FlaskClient) -> Callable[..., TestResponse]:
-    """Sends a request, by method and path, that is valid but for what it is not about."""
+    """Sends a request with an empty object as its body."""
     return partial(client.open, json={}, follow_redirects=False)
 
 
@@ -76,12 +76,10 @@ def both(path: str) -> tuple[str, str]:
 
 
 def test_every_endpoint_declares_its_access(every: list[Endpoint]) -> None:
-    """No endpoint of the API is there by accident."""
     assert [endpoint for endpoint in every if endpoint.access is None] == []
 
 
-def test_only_signing_in_and_registering_are_for_anyone(every: list[Endpoint]) -> None:
-    """What anyone may use is five endpoints, known by name."""
+def test_exactly_five_endpoints_are_open_to_anyone(every: list[Endpoint]) -> None:
     assert {endpoint.path for endpoint in every if endpoint.access is Access.ANYONE} == {
         "/api/v1/auth/token/",
         "/api/v1/auth/refresh/",
@@ -92,10 +90,9 @@ def test_only_signing_in_and_registering_are_for_anyone(every: list[Endpoint]) -
 
 
 @pytest.mark.parametrize("token", ["none", "garbage", "refresh", "access, without its scheme"])
-def test_without_a_good_token_every_user_endpoint_is_401(
+def test_every_user_endpoint_is_401_without_a_valid_token(
     send: Callable[..., TestResponse], auth: Accounts, for_users: list[Endpoint], token: str
 ) -> None:
-    """Each is a problem with WWW-Authenticate, with and without the trailing slash."""
     tokens = auth.sign_in(auth.register()["email"])
     headers = {
         "none": {},
@@ -110,10 +107,10 @@ def test_without_a_good_token_every_user_endpoint_is_401(
             assert seen == (401, "application/problem+json", True), endpoint
 
 
-def test_with_a_good_token_no_user_endpoint_is_401(
+def test_no_user_endpoint_is_401_with_a_valid_token(
     send: Callable[..., TestResponse], auth: Accounts, for_users: list[Endpoint]
 ) -> None:
-    """The same requests, signed in, are answered otherwise, with and without the slash alike."""
+    """With and without the trailing slash, the status is the same."""
     for endpoint in for_users:
         seen = {
             send(path, method=endpoint.method, headers=auth.headers()).status_code
@@ -124,16 +121,14 @@ def test_with_a_good_token_no_user_endpoint_is_401(
 
 
 def test_no_endpoint_redirects(send: Callable[..., TestResponse], every: list[Endpoint]) -> None:
-    """No path is answered by a redirect to another spelling of it."""
     for endpoint in every:
         for path in both(endpoint.path):
             assert send(path, method=endpoint.method).status_code >= 400, endpoint
 
 
-def test_other_methods_are_405_with_allow(
+def test_unsupported_methods_are_405_with_allow(
     send: Callable[..., TestResponse], every: list[Endpoint]
 ) -> None:
-    """A method that a path doesn't have is a problem that names those that it has."""
     for endpoint in every:
         for path in both(endpoint.path):
             for method in (*endpoint.others, "TRACE", "FOO"):
@@ -170,7 +165,7 @@ def test_other_methods_are_405_with_allow(
 )
 @ONE_DATABASE
 def test_unknown_paths_are_404(client: FlaskClient, path: str) -> None:
-    """What isn't a path of ours, or can't be an id, is a problem for every method and anyone."""
+    """So are path segments that cannot be an id, whatever the method, for anyone."""
     for method in (*METHODS, "FOO"):
         answer = client.open(path, method=method)
         seen = (answer.status_code, answer.mimetype)
@@ -179,7 +174,6 @@ def test_unknown_paths_are_404(client: FlaskClient, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_the_token_comes_before_the_body(client: FlaskClient, method: str) -> None:
-    """A body of the wrong type, without a token, is 401."""
     answer = client.open("/api/v1/movies/ratings/1", method=method, data=b"{", content_type="x/y")
     assert answer.status_code == 401
 
@@ -193,24 +187,21 @@ def test_the_token_comes_before_the_body(client: FlaskClient, method: str) -> No
         (b'{"rating_type": "UPVOTE"}', "application/json", 404),
     ],
 )
-def test_a_body_is_checked_from_the_outside_in(
+def test_media_type_syntax_shape_and_state_are_checked_in_this_order(
     client: FlaskClient, auth: Accounts, body: bytes, content_type: str, expected: int
 ) -> None:
-    """Its media type comes first, then its syntax, its shape, and what is true."""
     options: dict[str, Any] = {"data": body, "content_type": content_type}
     answer = client.put("/api/v1/movies/ratings/1", **options, headers=auth.headers())
     assert answer.status_code == expected
 
 
 def test_the_token_comes_before_the_query_string(client: FlaskClient) -> None:
-    """Parameters that aren't valid, without a token, are 401."""
     assert client.get("/api/v1/movies/top/?page=0&x=1").status_code == 401
 
 
-def test_options_tell_the_methods_without_a_token(
+def test_options_lists_the_methods_without_a_token(
     client: FlaskClient, every: list[Endpoint]
 ) -> None:
-    """OPTIONS is for anyone, and names the methods of the path."""
     for endpoint in every:
         for path in both(endpoint.path):
             answer = client.options(path)
@@ -218,14 +209,12 @@ def test_options_tell_the_methods_without_a_token(
             assert endpoint.method in answer.headers["Allow"], path
 
 
-def test_a_read_may_be_asked_for_by_head(client: FlaskClient, auth: Accounts) -> None:
-    """HEAD is GET without the body."""
+def test_head_is_get_without_the_body(client: FlaskClient, auth: Accounts) -> None:
     answer = client.head("/api/v1/users/me/", headers=auth.headers())
     assert (answer.status_code, answer.data) == (200, b"")
 
 
-def test_wrong_methods_of_pages_are_405(app: Flask, client: FlaskClient) -> None:
-    """Pages and probes have no method but GET, with and without the trailing slash."""
+def test_pages_and_probes_only_support_get(app: Flask, client: FlaskClient) -> None:
     for page in ("/api/schema/", "/api/schema/redoc/", "/health/live", "/health/ready", "/metrics"):
         for path in both(page):
             assert client.post(path).status_code == 405, path

@@ -1,4 +1,4 @@
-"""Hostile parameters and headers, hand-picked: none does any harm, on either database."""
+"""Malformed and hostile parameters and headers, on both databases."""
 
 import pytest
 from accounts import Accounts
@@ -11,7 +11,7 @@ LISTS = ("/api/v1/movies/?query=matrix", "/api/v1/movies/top/?", "/api/v1/movies
 
 @pytest.fixture
 def refused(app: Flask, auth: Accounts) -> Attacker:
-    """Sends a request of a user, which has to be a 4xx problem that writes nothing."""
+    """Sends a request as a user; the response must be a 4xx problem and nothing may be written."""
     return Attacker(app, auth)
 
 
@@ -52,8 +52,10 @@ def refused(app: Flask, auth: Accounts) -> Attacker:
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_a_list_takes_only_its_parameters(refused: Attacker, parameters: str, status: int) -> None:
-    """What is no number in range, comes twice or isn't known is 422, and a far page 404."""
+def test_a_list_refuses_malformed_and_unknown_parameters(
+    refused: Attacker, parameters: str, status: int
+) -> None:
+    """A page past the end is 404."""
     for path in LISTS:
         assert refused("GET", f"{path}&{parameters}").status_code == status, path
 
@@ -66,8 +68,7 @@ def test_a_list_takes_only_its_parameters(refused: Attacker, parameters: str, st
     ],
     ids=lambda value: value[:24],
 )
-def test_a_search_needs_a_text(refused: Attacker, query: str) -> None:
-    """A query that is missing, blank, too long, given twice or no text is 422."""
+def test_a_search_refuses_malformed_queries(refused: Attacker, query: str) -> None:
     assert refused("GET", f"/api/v1/movies/?{query}").status_code == 422
 
 
@@ -85,16 +86,15 @@ def test_a_search_needs_a_text(refused: Attacker, query: str) -> None:
     ],
     ids=ascii,
 )
-def test_a_uuid_has_one_spelling(refused: Attacker, movie_id: str) -> None:
-    """Braces, URNs, missing hyphens and other digits are 422 in bodies and query strings."""
+def test_only_the_canonical_form_of_a_uuid_is_accepted(refused: Attacker, movie_id: str) -> None:
     new = {"movie_id": movie_id, "rating_type": "UPVOTE"}
     assert refused("POST", "/api/v1/movies/ratings/", json=new).status_code == 422
     wanted = {"movie_id": movie_id}
     assert refused("GET", "/api/v1/movies/ratings/", query_string=wanted).status_code == 422
 
 
-def test_a_uuid_may_be_in_any_letter_case(client: FlaskClient, auth: Accounts) -> None:
-    """An id in capitals is the movie whose id it is, in paths, bodies and query strings."""
+def test_a_uuid_is_accepted_in_any_letter_case(client: FlaskClient, auth: Accounts) -> None:
+    """In paths, bodies and query strings."""
     headers = auth.headers()
     found = client.get("/api/v1/movies/?query=matrix", headers=headers).get_json()["results"]
     movie_id = found[0]["id"]
@@ -107,8 +107,9 @@ def test_a_uuid_may_be_in_any_letter_case(client: FlaskClient, auth: Accounts) -
 
 
 @pytest.mark.parametrize("value", ["évil", "a b", "\x01", "x" * 5000, "'; DROP TABLE users;--"])
-def test_hostile_headers_do_no_harm(client: FlaskClient, auth: Accounts, value: str) -> None:
-    """Headers that we don't ask for may hold anything."""
+def test_malformed_values_of_optional_headers_are_ignored(
+    client: FlaskClient, auth: Accounts, value: str
+) -> None:
     names = ("Accept", "Accept-Language", "Cookie", "If-None-Match", "Range", "X-Request-ID")
     headers = auth.headers() | dict.fromkeys(names, value)
     assert client.get("/api/v1/users/me/", headers=headers).status_code == 200

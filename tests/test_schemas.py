@@ -1,4 +1,4 @@
-"""Hypothesis on whatever reads input: it is taken or refused, and nothing else ever happens."""
+"""Property tests of everything that parses input: it is accepted or refused, never an error."""
 
 import json
 from typing import Any
@@ -49,7 +49,7 @@ bounded = settings(max_examples=100, deadline=None, derandomize=True, database=N
 
 
 def named(schema: type[BaseSchema]) -> st.SearchStrategy[str]:
-    """Names of members, more of them known than not."""
+    """Names of members, most of them known."""
     known = sorted(schema().fields)
     return st.sampled_from([*known, *known, "x"]) | anything
 
@@ -57,8 +57,8 @@ def named(schema: type[BaseSchema]) -> st.SearchStrategy[str]:
 @pytest.mark.parametrize("schema", BODIES)
 @bounded
 @given(data=st.data())
-def test_a_body_loads_or_is_not_valid(schema: type[BaseSchema], data: st.DataObject) -> None:
-    """Any JSON object is loaded with strings that can be stored, or is a ValidationError."""
+def test_a_body_is_loaded_or_refused(schema: type[BaseSchema], data: st.DataObject) -> None:
+    """What is loaded can be stored; everything else is a ValidationError."""
     body = data.draw(st.dictionaries(named(schema), values, max_size=5))
     try:
         loaded = schema().load(body)
@@ -71,8 +71,8 @@ def test_a_body_loads_or_is_not_valid(schema: type[BaseSchema], data: st.DataObj
 @pytest.mark.parametrize("schema", QUERIES)
 @bounded
 @given(data=st.data())
-def test_parameters_load_or_are_not_valid(schema: type[BaseSchema], data: st.DataObject) -> None:
-    """Any parameters are loaded, with pages in range, or are a ValidationError."""
+def test_parameters_are_loaded_or_refused(schema: type[BaseSchema], data: st.DataObject) -> None:
+    """Pages that are loaded are in range; everything else is a ValidationError."""
     numbers = st.integers().map(str)
     parameters = data.draw(st.dictionaries(named(schema), anything | numbers, max_size=4))
     try:
@@ -91,7 +91,7 @@ def request(**options: Any) -> Request:
 @bounded
 @given(body=st.binary(max_size=200) | values.map(json.dumps).map(str.encode))
 def test_a_body_is_an_object_or_refused(body: bytes) -> None:
-    """Any bytes are a JSON object, not JSON, or not valid."""
+    """Any bytes are a JSON object, InvalidJSON or a ValidationError."""
     try:
         read = Parser().load_json(request(data=body, content_type="application/json"), BaseSchema())
     except (BadRequest, ValidationError):
@@ -102,8 +102,8 @@ def test_a_body_is_an_object_or_refused(body: bytes) -> None:
 
 @bounded
 @given(query=st.binary(max_size=100) | anything.map(lambda text: text.encode(errors="replace")))
-def test_a_query_string_is_read_or_refused(query: bytes) -> None:
-    """Any bytes are parameters, each given once, or not valid."""
+def test_a_query_string_is_parsed_or_refused(query: bytes) -> None:
+    """Any bytes are parameters in UTF-8 or a ValidationError."""
     environ = EnvironBuilder(method="GET").get_environ()
     environ["QUERY_STRING"] = query.decode("latin-1")
     try:

@@ -162,7 +162,7 @@ def test_a_preflight_allows_methods_and_request_headers(make_app: MakeApp, metho
 @ONE_DATABASE
 def test_any_origin_may_read_the_document_and_no_page_or_probe(make_app: MakeApp) -> None:
     client = make_app(CORS_ORIGINS=[ORIGIN]).test_client()
-    for path in ("/api/schema", "/api/schema/"):
+    for path in ("/api/schema", "/api/schema/", "/api/schema/openapi.json"):
         answer = client.get(path, headers={"Origin": "https://anyone.example"})
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
     for path in ("/metrics", "/health/live", *PAGES):
