@@ -22,7 +22,8 @@ PUBLIC_URL = rf"https?://{HOST}(/[^\s?#]*)?"
 # An origin as browsers send it (RFC 6454 section 6.2): lower case, nothing after host and port.
 ORIGIN = r"[a-z][a-z0-9+.-]*://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
 POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F:]+\])?(:\d+)?"
-DATABASE_URL = rf"{POSTGRESQL_URL}(/[^\s?]*)?(\?\S*)?|sqlite(\+pysqlite)?://(/[^?]*)?(\?\S*)?"
+SQLITE_URL = r"sqlite(\+pysqlite)?:///(?!:memory:)[^?]+"
+DATABASE_URL = rf"({POSTGRESQL_URL}(/[^\s?]*)?|{SQLITE_URL})(\?\S*)?"
 REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|(redis\+)?unix://([^/\s]*@)?/\S+"
 
 env = FileAwareEnv(eager=False, strip_whitespace=True)

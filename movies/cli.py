@@ -167,6 +167,13 @@ def users_create(**account: str) -> None:
     report(f"account {user.id} created", id=user.id, email=user.email)
 
 
+@accounts.command("purge")
+def users_purge() -> None:
+    """Finish deletions of accounts that were interrupted."""
+    purged = users.remove_closed()
+    report(f"{purged} accounts purged", purged=purged)
+
+
 @ratings.command("check")
 def ratings_check() -> None:
     """Compare every movie's vote counts with its ratings; exit with 1 if any differ."""
@@ -174,6 +181,10 @@ def ratings_check() -> None:
     if wrong := tallies.disagreements():
         raise click.ClickException(
             f"{wrong} movies have a wrong tally; see `flask ratings rebuild`"
+        )
+    if missing := tallies.miscount():
+        raise click.ClickException(
+            f"the number of rated movies is wrong by {missing}; see `flask ratings rebuild`"
         )
     report("every tally agrees with its ratings", wrong=0)
 

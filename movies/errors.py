@@ -31,7 +31,7 @@ from movies.auth.errors import (
     TooManyAtOnce,
     WrongTokenType,
 )
-from movies.database import is_outage
+from movies.database import explain, is_outage
 from movies.limits import RateLimitExceeded
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
@@ -290,7 +290,7 @@ def _invalid(error: ValidationError) -> Response:
 def _database(error: Exception) -> Response:
     """503 if the database is unavailable; every other failure of a statement is a defect."""
     if is_outage(error):
-        log.error("the database is unavailable", extra={"reason": type(error).__name__})
+        log.error("the database is unavailable", extra={"reason": explain(error)})
         return problem_response(PROBLEMS[DBAPIError])
     log.error("a statement failed unexpectedly", exc_info=error)
     return problem_response(PROBLEMS[InternalServerError])

@@ -3,11 +3,10 @@
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate
 from flask_smorest import Api
-from flask_sqlalchemy import SQLAlchemy
 
-from movies.database import Base
+from movies.database import Base, Database
 
-db = SQLAlchemy(model_class=Base)
+db = Database(model_class=Base)
 migrate = Migrate()
 jwt = JWTManager()
 api = Api()

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from movies import metrics, provider
+from movies.database import connection_options
 from movies.errors import PROBLEMS
 from movies.problems import problem_response
 
@@ -107,14 +108,8 @@ class DatabaseCheck:
             return "down"
 
     def _engine(self) -> Engine:
-        config = self._app.config
-        pool = ("pool_size", "max_overflow", "pool_timeout", "pool_pre_ping")
-        options = {
-            name: value
-            for name, value in config["SQLALCHEMY_ENGINE_OPTIONS"].items()
-            if name not in pool
-        }
-        return create_engine(config["SQLALCHEMY_DATABASE_URI"], **options, poolclass=NullPool)
+        url = self._app.config["SQLALCHEMY_DATABASE_URI"]
+        return create_engine(url, **connection_options(url), poolclass=NullPool)
 
 
 @bp.get("/metrics", endpoint="metrics")

@@ -1,43 +1,59 @@
-"""Cutting lists into pages, and linking them."""
+"""Pages of lists, and the links between them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func
+from sqlalchemy import Row, ScalarSelect, Select, bindparam
 
 from movies.extensions import db
 from movies.urls import page_url
 
-MAX_OFFSET = 2**31 - 1  # no list of ours or of November 7's is longer
+MAX_OFFSET = 2**31 - 1  # no list is longer
 
 
 class NoSuchPage(Exception):
     """The list ends before this page."""
 
 
+def listing(
+    statement: Select[*tuple[Any, ...]], total: ScalarSelect[int]
+) -> Select[*tuple[Any, ...]]:
+    """A statement for `paginate`, from an ordered SELECT and the number of rows it has in all."""
+    return (
+        statement.add_columns(total.label("total"))
+        .limit(bindparam("page_size"))
+        .offset(bindparam("offset"))
+    )
+
+
+def paginate(
+    statement: Select[*tuple[Any, ...]],
+    as_item: Callable[[Row[*tuple[Any, ...]]], dict[str, Any]],
+    *,
+    page: int,
+    page_size: int,
+    **parameters: Any,
+) -> dict[str, Any]:
+    """One page of a `listing`, as `page_schema` describes it. Raises NoSuchPage."""
+    rows = db.fetch_all(
+        statement, page_size=page_size, offset=offset_of(page, page_size), **parameters
+    )
+    total = rows[0].total if rows else 0
+    return page_of([as_item(row) for row in rows], total, page, page_size)
+
+
 def offset_of(page: int, page_size: int) -> int:
-    """How many results come before `page`. Raises NoSuchPage where no list is that long."""
+    """The number of results before `page`. Raises NoSuchPage if no list is that long."""
     offset = (page - 1) * page_size
     if offset > MAX_OFFSET:
         raise NoSuchPage
     return offset
 
 
-def rows_of(statement: Select[Any], page: int, page_size: int) -> tuple[int, Sequence[Any]]:
-    """How many rows an ordered `statement` has in all, and those of one page."""
-    offset = offset_of(page, page_size)
-    everything = statement.order_by(None).with_only_columns(
-        func.count(), maintain_column_froms=True
-    )
-    total = db.session.scalar(everything) or 0
-    rows = db.session.execute(statement.limit(page_size).offset(offset)).all() if total else []
-    return total, rows
-
-
 def page_of(results: Sequence[Any], count: int, page: int, page_size: int) -> dict[str, Any]:
-    """The page as `page_schema` describes it, its links made from the request's own address.
+    """A page as `page_schema` describes it, linked by the URL of the request.
 
-    Raises NoSuchPage past the end; page 1 of nothing is a page.
+    Raises NoSuchPage past the end of the list. Page 1 of an empty list exists.
     """
     if page > 1 and not results:
         raise NoSuchPage

@@ -7,6 +7,7 @@ parameters are errors. Responses are open: clients have to ignore members that t
 import re
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, pre_load, validate
@@ -75,6 +76,22 @@ class MovieId(fields.UUID):
         if not isinstance(value, str) or not self._USUAL.fullmatch(value):
             raise self.make_error("invalid_uuid")
         return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Id(fields.Integer):
+    """The id of a user or of a rating, which needs 64 bits."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"format": "int64", "minimum": 1}, **kwargs)
+
+
+class Timestamp(fields.AwareDateTime):
+    """A time in UTC, always with microseconds, so that parsers of one fixed format can read it."""
+
+    def _serialize(
+        self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any
+    ) -> str | None:
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class Count(fields.Integer):

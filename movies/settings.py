@@ -8,19 +8,10 @@ from pathlib import Path
 from flask import Flask
 from sqlalchemy import URL, make_url
 
-from movies.database import SQLITE_LOCK_TIMEOUT
+from movies.database import READS, bind
 
 SECRET_BYTES = 32
-POOL = {"pool_size": 10, "max_overflow": 10, "pool_timeout": 10, "pool_pre_ping": True}
-# Seconds to connect, milliseconds for a statement, for a lock, and for a peer that went silent.
-POSTGRESQL = {
-    "connect_timeout": 3,
-    "options": "-c statement_timeout=10000 -c lock_timeout=5000",
-    "tcp_user_timeout": 10000,
-}
 REDIS_TIMEOUTS = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
-SQLITE = {"timeout": SQLITE_LOCK_TIMEOUT}
-IN_MEMORY = (None, "", ":memory:")  # databases of SQLite that are no files
 
 
 def complete(app: Flask) -> None:
@@ -30,13 +21,9 @@ def complete(app: Flask) -> None:
     config["JWT_SECRET_KEY"] = config["JWT_SECRET_KEY"] or _own_secret(directory / "jwt-secret")
     config["REDIS_URL"] = config["REDIS_URL"].removeprefix("redis+")  # redis-py knows unix://
     url = _database_url(config["DATABASE_URL"], directory)
-    is_sqlite = url.get_backend_name() == "sqlite"
     config["SQLALCHEMY_DATABASE_URI"] = url
-    config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        **({} if url.database in IN_MEMORY else POOL),  # none for SQLite in memory
-        "hide_parameters": True,  # no address or hash in a log when a statement fails
-        "connect_args": SQLITE if is_sqlite else POSTGRESQL,
-    }
+    config["SQLALCHEMY_ENGINE_OPTIONS"] = bind(url)
+    config["SQLALCHEMY_BINDS"] = {READS: {"url": url, **bind(url, READS)}}
     config.update(
         API_TITLE="Movies API",
         OPENAPI_VERSION="3.1.0",
@@ -88,6 +75,6 @@ def _database_url(url: str, directory: Path) -> URL:
         parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in IN_MEMORY:
+    if parsed.get_backend_name() == "sqlite":
         create_private(Path(str(parsed.database)))
     return parsed

@@ -58,7 +58,7 @@ def close(app: Flask) -> None:
     """End what an application keeps open between requests."""
     app.extensions["november7"].close()
     with app.app_context():
-        db.engine.dispose()
+        db.dispose()
 
 
 def empty(url: str) -> None:

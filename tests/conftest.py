@@ -22,6 +22,7 @@ from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask_migrate import upgrade
 from helpers import THEN
+from private_postgresql import PrivatePostgresql, private_postgresql
 from services import postgresql_database, redis_server
 from sqlalchemy import event
 
@@ -95,6 +96,13 @@ def postgresql(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
         yield url
 
 
+@pytest.fixture(scope="session")
+def private_server() -> Iterator[PrivatePostgresql]:
+    """A PostgreSQL server that tests may stop, fill and set up as they like."""
+    with private_postgresql() as server:
+        yield server
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty, migrated database: the test runs once on each."""
@@ -166,11 +174,12 @@ def stand_in() -> Iterator[StandIn]:
 def before_statement(app: Flask) -> Iterator[Callable[[Callable[..., Any]], None]]:
     """Registers a function to be called before each SQL statement, as SQLAlchemy calls it."""
     with ExitStack() as stack, app.app_context():
-        engine = db.engine
+        engines = list(db.engines.values())
 
         def register(function: Callable[..., Any]) -> None:
-            event.listen(engine, "before_cursor_execute", function)
-            stack.callback(event.remove, engine, "before_cursor_execute", function)
+            for engine in engines:
+                event.listen(engine, "before_cursor_execute", function)
+                stack.callback(event.remove, engine, "before_cursor_execute", function)
 
         yield register
 

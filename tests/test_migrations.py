@@ -56,7 +56,7 @@ def make_empty(
     for app in made:
         app.extensions["november7"].close()
         with app.app_context():
-            db.engine.dispose()
+            db.dispose()
 
 
 @pytest.fixture

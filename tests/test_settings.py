@@ -102,6 +102,8 @@ def test_the_provider_can_be_set_in_every_configuration(
             "postgresql+asyncpg://user@host/movies",
             "postgresql://user@host:port/movies",
             "postgresql:/movies",
+            "sqlite://",  # in memory: migrations and each process would have their own
+            "sqlite:///:memory:",
         ],
         "REDIS_URL": ["foo", "http://host", "unix:run/redis.sock", "redis://host:port", "redis:x"],
         "NOVEMBER7_URL": [

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from movies.database import BigId, UtcDateTime, now
 from movies.extensions import db
 
+CLOSED = "closed "  # begins the `email_key` of an account that is being deleted; no address does
+
 
 class User(db.Model):
     """An account.
@@ -27,6 +29,16 @@ class User(db.Model):
     last_name: Mapped[str] = mapped_column(String(150), default="")
     password_hash: Mapped[str] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the account is being deleted, and nothing but its ratings is left."""
+        return self.email_key.startswith(CLOSED)
+
+    def close(self) -> None:
+        """Forget everything personal, and free the e-mail address for another account."""
+        self.email_key = f"{CLOSED}{self.id}"
+        self.email = self.first_name = self.last_name = self.password_hash = ""
 
 
 class SignIn(db.Model):

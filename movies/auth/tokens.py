@@ -21,7 +21,6 @@ from sqlalchemy import select
 
 from movies.auth.errors import ExpiredToken, MalformedToken, RevokedToken, WrongTokenType
 from movies.auth.models import SignIn
-from movies.database import fetch_all
 from movies.extensions import db
 
 LIVE_FOR = 4.0  # seconds for which a token that was found valid is not looked up again
@@ -73,7 +72,7 @@ def identify(token: str, *kinds: Kind) -> Identity:
     with _lock:
         is_ended = identity.sign_in_id in _ended
     if not is_ended:
-        found = fetch_all(db.engine, select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
+        found = db.fetch_all(select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
         if [row.user_id for row in found] == [identity.user_id]:
             return identity
         forget([identity.sign_in_id])

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Enum, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Enum, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from movies.database import BigId, UtcDateTime
@@ -22,11 +22,11 @@ VOTED = text("title IS NOT NULL AND upvotes + downvotes > 0")
 
 
 class Movie(db.Model):
-    """A movie of November 7's that has passed through here, and the tally of its votes.
+    """A movie that November 7 has described, or that somebody rated, and the tally of its votes.
 
-    What November 7 says of it is null until it has been seen; `title` is never null after that.
-    `upvotes` and `downvotes` are what counting its ratings would give, and `score` is the lower
-    bound of their Wilson interval: `tallies` is the only one to change the three.
+    `title` is null until November 7 has described the movie, and never null afterwards. `upvotes`
+    and `downvotes` equal the count of its ratings, and `score` is the lower bound of their Wilson
+    interval; only `tallies` and `votes` change the three.
     """
 
     __tablename__ = "movies"
@@ -52,6 +52,19 @@ class Movie(db.Model):
             sqlite_where=VOTED,
         ),
     )
+
+
+class VotedMovies(db.Model):
+    """The number of movies that have votes, as the sum of several rows.
+
+    Triggers of the table `movies` keep it (migration 0004), each session in a row of its own, so
+    that two votes rarely wait for the same row.
+    """
+
+    __tablename__ = "voted_movies"
+
+    shard: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    count: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class Rating(db.Model):

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, cast
 
 from flask import current_app
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from movies.database import insert_into, lock_timeout, now
+from movies.database import lock_timeout, now
 from movies.extensions import db
 from movies.movies.models import Movie
 from movies.november7.client import Client
@@ -18,6 +18,9 @@ from movies.november7.contract import ProviderMovie
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.25  # seconds that a search may be held up by someone who changes the same movies
+
+
+_KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
 
 
 class UnknownMovie(Exception):
@@ -38,7 +41,7 @@ def remember(movies: list[ProviderMovie], *, patience: float | None = None) -> N
     rows = {movie["id"]: _row(movie, seen) for movie in movies}
     if not rows:
         return
-    insert = insert_into(db.engine, Movie)
+    insert = db.insert_into(Movie)
     described = ("title", "description", "image_url", "rating", "last_seen")
     news = {name: insert.excluded[name] for name in described}
     news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
@@ -65,7 +68,6 @@ def require(movie_id: uuid.UUID) -> None:
     """
     if is_known(movie_id):
         return
-    db.session.rollback()  # gives the connection back while November 7 is waited for
     client, wanted = november7(), str(movie_id)
     if client.is_absent(wanted):
         raise UnknownMovie
@@ -78,8 +80,7 @@ def require(movie_id: uuid.UUID) -> None:
 
 def is_known(movie_id: uuid.UUID) -> bool:
     """Whether November 7 has described this movie to us."""
-    statement = select(Movie.id).where(Movie.id == movie_id, Movie.title.is_not(None))
-    return db.session.scalar(statement) is not None
+    return bool(db.fetch_all(_KNOWN, movie_id=movie_id))
 
 
 def _row(movie: ProviderMovie, seen: datetime) -> dict[str, Any]:

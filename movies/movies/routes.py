@@ -6,7 +6,6 @@ from typing import Any
 
 from movies.api import Access, Blueprint, caller_id
 from movies.movies import service
-from movies.movies.models import RatingType
 from movies.movies.registry import UnknownMovie
 from movies.movies.schemas import (
     MoviePageSchema,
@@ -21,7 +20,7 @@ from movies.movies.schemas import (
 )
 from movies.november7.client import Page
 from movies.november7.errors import TimedOut, Unavailable
-from movies.paging import NoSuchPage, offset_of, page_of, rows_of
+from movies.paging import NoSuchPage, offset_of, page_of, paginate
 from movies.schemas import PageParameters
 from movies.urls import absolute_url
 
@@ -46,15 +45,15 @@ LOCATION = {"Location": {"description": "The rating", "schema": {"type": "string
 @bp.get("/", access=Access.USER, raises=(NoSuchPage, Unavailable, TimedOut))
 @bp.arguments(SearchParameters, location="query")
 @bp.response(200, MoviePageSchema, headers=AGE_HEADERS)
-def search_movies(wanted: dict[str, Any]) -> Any:
+def search_movies(parameters: dict[str, Any]) -> Any:
     """Search movies
 
     Movies that November 7 finds for a text, each with its live votes and the caller's own. An
     answer that is known is given at once, and `Age` says how old it is.
     """
-    page, size = wanted["page"], wanted["page_size"]
+    page, size = parameters["page"], parameters["page_size"]
     skip = offset_of(page, size)
-    found, movies = service.search(caller_id(), wanted["query"], skip=skip, limit=size)
+    found, movies = service.search(caller_id(), parameters["query"], skip=skip, limit=size)
     headers = {"Cache-Status": _cache_status(found), "Age": str(found.age)}
     return page_of(movies, found.total, page, size), headers
 
@@ -78,60 +77,64 @@ def _cache_status(page: Page) -> str:
 @bp.get("/top/", access=Access.USER, raises=(NoSuchPage,))
 @bp.arguments(PageParameters, location="query")
 @bp.response(200, MoviePageSchema)
-def top_movies(wanted: dict[str, Any]) -> Any:
-    """List the best voted movies
+def top_movies(parameters: dict[str, Any]) -> Any:
+    """List the best rated movies
 
-    Movies that have votes, by the lower bound of the 95 % Wilson score interval of their share of
-    upvotes, then by upvotes, then by id.
+    Movies that have votes, ordered by the lower bound of the 95 % Wilson score interval of their
+    share of upvotes, then by upvotes, then by id.
     """
-    page, size = wanted["page"], wanted["page_size"]
-    count, rows = rows_of(service.top(caller_id()), page, size)
-    return page_of([service.as_movie(row) for row in rows], count, page, size)
+    return paginate(service.TOP, service.as_movie, user_id=caller_id(), **parameters)
 
 
 @bp.get("/<uuid:movie_id>/", access=Access.USER, raises=LOOKUP_FAILURES)
 @bp.response(200, MovieSchema)
 def read_movie(movie_id: uuid.UUID) -> Any:
-    """Read one movie
+    """Get a movie
 
-    With its live votes and the caller's own. A movie that has not been met here yet is looked up
-    in November 7's catalogue.
+    A movie that this service has not seen yet is looked up in November 7's catalogue first.
     """
     return service.read_movie(caller_id(), movie_id)
 
 
-@bp.put(
+@bp.get(
     "/<uuid:movie_id>/rating/",
     access=Access.USER,
     tags=["ratings"],
-    raises=LOOKUP_FAILURES,
+    raises=(service.UnknownRating,),
 )
+@bp.response(200, RatingSchema)
+def get_vote(movie_id: uuid.UUID) -> Any:
+    """Get your rating of a movie"""
+    return service.read_rating(caller_id(), movie_id=movie_id)
+
+
+@bp.put("/<uuid:movie_id>/rating/", access=Access.USER, tags=["ratings"], raises=LOOKUP_FAILURES)
 @bp.arguments(RatingUpdateSchema)
-@bp.response(200, RatingSchema, description="The vote, which was there")
+@bp.response(200, RatingSchema, description="The rating, which existed")
 @bp.alt_response(
     201,
     schema=RatingSchema,
-    description="The vote, which is new",
+    description="The rating, which is new",
     example=RatingSchema.example,
     headers=LOCATION,
 )
 def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
-    """Set the vote on a movie
+    """Set your rating of a movie
 
-    Whether there was one or not, so a request whose answer was lost can just be repeated.
+    Creates or changes it. The request can safely be repeated if the response was lost.
     """
-    vote, is_new = service.set_vote(caller_id(), movie_id, RatingType(rating["rating_type"]))
-    return (vote, HTTPStatus.CREATED, _location(vote)) if is_new else vote
+    set_, is_new = service.set_rating(caller_id(), movie_id, rating["rating_type"])
+    return (set_, HTTPStatus.CREATED, _location(set_)) if is_new else set_
 
 
 @bp.delete("/<uuid:movie_id>/rating/", access=Access.USER, tags=["ratings"])
 @bp.response(204)
 def clear_vote(movie_id: uuid.UUID) -> None:
-    """Take back the vote on a movie
+    """Clear your rating of a movie
 
-    Whether there was one or not.
+    Succeeds whether or not there was one.
     """
-    service.clear_vote(caller_id(), movie_id)
+    service.clear_rating(caller_id(), movie_id)
 
 
 @bp.post(
@@ -145,24 +148,24 @@ def clear_vote(movie_id: uuid.UUID) -> None:
 def create_rating(rating: dict[str, Any]) -> Any:
     """Rate a movie
 
-    A user has one rating a movie. A movie that has not been met here yet is looked up in
+    You can have one rating of a movie. A movie that this service has not seen yet is looked up in
     November 7's catalogue first.
     """
-    created = service.rate(caller_id(), rating["movie_id"], RatingType(rating["rating_type"]))
+    created = service.rate(caller_id(), **rating)
     return created, _location(created)
 
 
 @bp.get("/ratings/", access=Access.USER, tags=["ratings"], raises=(NoSuchPage,))
 @bp.arguments(RatingsParameters, location="query")
 @bp.response(200, RatingPageSchema)
-def list_ratings(wanted: dict[str, Any]) -> Any:
-    """List one's ratings
+def list_ratings(parameters: dict[str, Any]) -> Any:
+    """List your ratings
 
-    The newest first.
+    Newest first.
     """
-    page, size = wanted.pop("page"), wanted.pop("page_size")
-    count, rows = rows_of(service.ratings(caller_id(), **wanted), page, size)
-    return page_of([service.as_rating(row) for row in rows], count, page, size)
+    filters = sorted(parameters.keys() - {"page", "page_size"})
+    statement = service.ratings(*filters)
+    return paginate(statement, service.as_rating, user_id=caller_id(), **parameters)
 
 
 @bp.get(
@@ -170,11 +173,11 @@ def list_ratings(wanted: dict[str, Any]) -> Any:
 )
 @bp.response(200, RatingSchema)
 def read_rating(rating_id: int) -> Any:
-    """Read one rating
+    """Get a rating
 
-    One's own; anybody else's is 404.
+    A rating of yours; another user's is 404.
     """
-    return service.read_rating(caller_id(), rating_id)
+    return service.read_rating(caller_id(), id=rating_id)
 
 
 @bp.put(
@@ -185,9 +188,9 @@ def read_rating(rating_id: int) -> Any:
 def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
     """Replace a rating
 
-    All but `rating_type` is read-only, and ignored.
+    All members but `rating_type` are read-only and ignored.
     """
-    return service.change_rating(caller_id(), rating_id, RatingType(rating["rating_type"]))
+    return service.change_rating(caller_id(), rating_id, rating["rating_type"])
 
 
 @bp.patch(
@@ -196,12 +199,11 @@ def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
 @bp.arguments(RatingPatchSchema)
 @bp.response(200, RatingSchema)
 def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
-    """Change a rating
+    """Update a rating
 
-    All but `rating_type` is read-only, and ignored; without it nothing changes.
+    All members but `rating_type` are read-only and ignored. Without it, nothing changes.
     """
-    wanted = RatingType(rating["rating_type"]) if "rating_type" in rating else None
-    return service.change_rating(caller_id(), rating_id, wanted)
+    return service.change_rating(caller_id(), rating_id, rating.get("rating_type"))
 
 
 @bp.delete(

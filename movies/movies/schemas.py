@@ -1,25 +1,35 @@
 """Shapes of movies and ratings."""
 
+from typing import Any
+
 from marshmallow import fields, validate
 
 from movies.movies.models import RatingType
-from movies.schemas import BaseSchema, MovieId, PageParameters, ResourceUpdate, Text, page_schema
+from movies.schemas import (
+    BaseSchema,
+    Id,
+    MovieId,
+    PageParameters,
+    ResourceUpdate,
+    Text,
+    Timestamp,
+    page_schema,
+)
 
 MOVIE_ID = "22e4b44f-b5cb-4c7c-bf75-53ff10ca7a84"  # in the sample catalogue
-TYPES = validate.OneOf([kind.value for kind in RatingType])
 
 
-class RatingTypeField(fields.String):
+class RatingTypeField(fields.Enum[RatingType]):
     """`UPVOTE` or `DOWNVOTE`."""
 
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(validate=TYPES, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(RatingType, by_value=fields.String, **kwargs)
 
 
 class MyRatingSchema(BaseSchema):
     """The caller's own rating, beside a movie."""
 
-    id = fields.Integer(required=True)
+    id = Id(required=True)
     rating_type = RatingTypeField(required=True)
 
 
@@ -60,12 +70,12 @@ class RatedMovieSchema(BaseSchema):
 class RatingSchema(BaseSchema):
     """A user's vote on a movie."""
 
-    id = fields.Integer(required=True)
+    id = Id(required=True)
     movie_id = fields.UUID(required=True)
     rating_type = RatingTypeField(required=True)
-    user_id = fields.Integer(required=True)
-    created_at = fields.AwareDateTime(required=True)
-    updated_at = fields.AwareDateTime(required=True)
+    user_id = Id(required=True)
+    created_at = Timestamp(required=True)
+    updated_at = Timestamp(required=True)
     movie = fields.Nested(
         RatedMovieSchema,
         required=True,
@@ -96,12 +106,12 @@ class NewRatingSchema(BaseSchema):
 class RatingUpdateSchema(ResourceUpdate):
     """A rating as it shall be. All but its type is read-only."""
 
-    id = fields.Integer(dump_only=True)
+    id = Id(dump_only=True)
     movie_id = fields.UUID(dump_only=True)
     rating_type = RatingTypeField(required=True)
-    user_id = fields.Integer(dump_only=True)
-    created_at = fields.AwareDateTime(dump_only=True)
-    updated_at = fields.AwareDateTime(dump_only=True)
+    user_id = Id(dump_only=True)
+    created_at = Timestamp(dump_only=True)
+    updated_at = Timestamp(dump_only=True)
     movie = fields.Nested(RatedMovieSchema, dump_only=True, allow_none=True)
 
     example = {"rating_type": "DOWNVOTE"}

@@ -1,30 +1,40 @@
-"""What is true of movies and ratings."""
+"""Rules of movies and ratings."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, bindparam, delete, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import BindParameter, Row, Select, and_, bindparam, func, select
 
-from movies.auth.errors import RevokedToken
-from movies.database import fetch_all, insert_into, now
 from movies.extensions import db
-from movies.movies import registry, tallies
+from movies.movies import registry, tallies, votes
 from movies.movies.models import VOTED, Movie, Rating, RatingType
 from movies.november7.client import Page
+from movies.paging import listing
 
+# Statements are built once: building one takes longer than running it.
+_USER: BindParameter[int] = bindparam("user_id")
 _MINE = (Rating.id.label("rating_id"), Rating.rating_type)
-
-
-def _is_mine(user_id: Any) -> Any:
-    return and_(Rating.movie_id == Movie.id, Rating.user_id == user_id)
-
-
-_VOTES = (  # made once: building it would cost more than running it
+_IS_MINE = and_(Rating.movie_id == Movie.id, Rating.user_id == _USER)
+_VOTES = (
     select(Movie.id, Movie.upvotes, Movie.downvotes, *_MINE)
-    .outerjoin(Rating, _is_mine(bindparam("user_id")))
+    .outerjoin(Rating, _IS_MINE)
     .where(Movie.id.in_(bindparam("movie_ids", expanding=True)))
+)
+_DESCRIPTION = ("id", "title", "description", "image_url", "rating")
+_MOVIES = select(
+    *(getattr(Movie, name) for name in _DESCRIPTION), Movie.upvotes, Movie.downvotes, *_MINE
+).outerjoin(Rating, _IS_MINE)
+_MOVIE = _MOVIES.where(Movie.id == bindparam("movie_id"))
+_RATINGS = (
+    select(*votes.COLUMNS, *votes.ABOUT_MOVIE)
+    .join(Movie, Movie.id == Rating.movie_id)
+    .where(Rating.user_id == _USER)
+)
+
+TOP = listing(  # the movies that have votes, best rated first, as rows for `as_movie`
+    _MOVIES.where(VOTED).order_by(Movie.score.desc(), Movie.upvotes.desc(), Movie.id),
+    tallies.voted_movies(),
 )
 
 
@@ -43,56 +53,31 @@ def search(user_id: int, query: str, *, skip: int, limit: int) -> tuple[Page, li
     """A page of November 7's, and its movies with their votes. Raises Unavailable."""
     page = registry.november7().search(query, skip=skip, limit=limit)
     movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
-    votes = {
-        row.id: row for row in fetch_all(db.engine, _VOTES, user_id=user_id, movie_ids=movie_ids)
-    }
+    rows = {row.id: row for row in db.fetch_all(_VOTES, user_id=user_id, movie_ids=movie_ids)}
     movies = zip(movie_ids, page.movies, strict=True)
-    return page, [_with_votes(movie, votes.get(movie_id)) for movie_id, movie in movies]
+    return page, [_with_votes({**movie}, rows.get(movie_id)) for movie_id, movie in movies]
 
 
 def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
-    """A movie with its votes. Raises UnknownMovie, or Unavailable where that isn't known."""
+    """A movie with its votes. Raises UnknownMovie, or Unavailable if the lookup failed."""
     registry.require(movie_id)
-    row = db.session.execute(_movies(user_id).where(Movie.id == movie_id)).one()
+    (row,) = db.fetch_all(_MOVIE, user_id=user_id, movie_id=movie_id)
     return as_movie(row)
-
-
-def top(user_id: int) -> Select[*tuple[Any, ...]]:
-    """The movies that have votes, best voted first, as rows for `as_movie`."""
-    return (
-        _movies(user_id).where(VOTED).order_by(Movie.score.desc(), Movie.upvotes.desc(), Movie.id)
-    )
 
 
 def as_movie(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """A movie from the row of a statement of this module."""
-    described = {
-        name: getattr(row, name) for name in ("id", "title", "description", "image_url", "rating")
-    }
-    return _with_votes(described, row)
+    return _with_votes({name: getattr(row, name) for name in _DESCRIPTION}, row)
 
 
-def _movies(user_id: int) -> Select[*tuple[Any, ...]]:
-    return select(
-        Movie.id,
-        Movie.title,
-        Movie.description,
-        Movie.image_url,
-        Movie.rating,
-        Movie.upvotes,
-        Movie.downvotes,
-        *_MINE,
-    ).outerjoin(Rating, _is_mine(user_id))
-
-
-def _with_votes(movie: Mapping[str, Any], votes: Row[*tuple[Any, ...]] | None) -> dict[str, Any]:
+def _with_votes(movie: dict[str, Any], row: Row[*tuple[Any, ...]] | None) -> dict[str, Any]:
     mine = None
-    if votes is not None and votes.rating_id is not None:
-        mine = {"id": votes.rating_id, "rating_type": votes.rating_type}
+    if row is not None and row.rating_id is not None:
+        mine = {"id": row.rating_id, "rating_type": row.rating_type}
     return {
         **movie,
-        "upvotes": votes.upvotes if votes is not None else 0,
-        "downvotes": votes.downvotes if votes is not None else 0,
+        "upvotes": row.upvotes if row is not None else 0,
+        "downvotes": row.downvotes if row is not None else 0,
         "my_rating": mine,
     }
 
@@ -100,149 +85,87 @@ def _with_votes(movie: Mapping[str, Any], votes: Row[*tuple[Any, ...]] | None) -
 # --- ratings --------------------------------------------------------------------------------------
 
 
-def ratings(
-    user_id: int, *, rating_type: RatingType | None = None, movie_id: uuid.UUID | None = None
-) -> Select[*tuple[Any, ...]]:
-    """The user's ratings, newest first, as rows for `as_rating`."""
-    statement = _ratings(user_id).order_by(Rating.created_at.desc(), Rating.id.desc())
-    if rating_type is not None:
-        statement = statement.where(Rating.rating_type == rating_type)
-    if movie_id is not None:
-        statement = statement.where(Rating.movie_id == movie_id)
-    return statement
+@cache
+def ratings(*filters: str) -> Select[*tuple[Any, ...]]:
+    """A user's ratings, newest first, as rows for `as_rating`.
+
+    `filters`: the columns of Rating that must equal the parameter of their name.
+    """
+    wanted = [getattr(Rating, name) == bindparam(name) for name in filters]
+    total = select(func.count()).where(Rating.user_id == _USER, *wanted).scalar_subquery()
+    newest_first = (Rating.created_at.desc(), Rating.id.desc())
+    return listing(_RATINGS.where(*wanted).order_by(*newest_first), total)
 
 
 def as_rating(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """A rating from the row of a statement of this module."""
-    rating: Rating = row.Rating
-    movie = {"id": rating.movie_id, "title": row.title, "image_url": row.image_url}
+    """A rating from the row of a statement of this module or of `votes`."""
+    movie = {"id": row.movie_id, "title": row.title, "image_url": row.image_url}
     return {
-        "id": rating.id,
-        "movie_id": rating.movie_id,
-        "rating_type": rating.rating_type,
-        "user_id": rating.user_id,
-        "created_at": rating.created_at,
-        "updated_at": rating.updated_at,
+        "id": row.id,
+        "movie_id": row.movie_id,
+        "rating_type": row.rating_type,
+        "user_id": row.user_id,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
         "movie": movie if row.title is not None else None,
     }
 
 
+def read_rating(user_id: int, **which: Any) -> dict[str, Any]:
+    """The user's rating with this `id`, or of this `movie_id`. Raises UnknownRating."""
+    rows = db.fetch_all(_rating(*which), user_id=user_id, **which)
+    if not rows:
+        raise UnknownRating
+    return as_rating(rows[0])
+
+
+@cache
+def _rating(name: str) -> Select[*tuple[Any, ...]]:
+    return _RATINGS.where(getattr(Rating, name) == bindparam(name))
+
+
+@db.retried
 def rate(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> dict[str, Any]:
-    """A new rating. Raises AlreadyRated, UnknownMovie, Unavailable."""
-    registry.require(movie_id)
-    rating_id = _insert(user_id, movie_id, rating_type)
-    if rating_id is None:
-        db.session.rollback()
-        raise AlreadyRated
-    rating = read_rating(user_id, rating_id)  # before others can delete it
-    db.session.commit()
-    return rating
+    """A new rating. Raises AlreadyRated, UnknownMovie, Unavailable, RevokedToken."""
+    while (cast := votes.cast(user_id, movie_id, rating_type, replace=False)) is None:
+        if db.fetch_all(_rating("movie_id"), user_id=user_id, movie_id=movie_id):
+            raise AlreadyRated
+        registry.require(movie_id)
+    return as_rating(cast[0])
 
 
-def read_rating(user_id: int, rating_id: int) -> dict[str, Any]:
-    """A rating of the user's. Raises UnknownRating."""
-    row = db.session.execute(_ratings(user_id).where(Rating.id == rating_id)).one_or_none()
-    if row is None:
-        raise UnknownRating
-    return as_rating(row)
-
-
-def change_rating(user_id: int, rating_id: int, rating_type: RatingType | None) -> dict[str, Any]:
-    """The rating, of another type where one is given. Raises UnknownRating."""
-    if rating_type is not None:
-        _change(rating_type, Rating.id == rating_id, Rating.user_id == user_id)
-        db.session.commit()
-    return read_rating(user_id, rating_id)
-
-
-def delete_rating(user_id: int, rating_id: int) -> None:
-    """Take the vote back. Raises UnknownRating."""
-    if not _delete(Rating.id == rating_id, Rating.user_id == user_id):
-        raise UnknownRating
-
-
-def set_vote(
+@db.retried
+def set_rating(
     user_id: int, movie_id: uuid.UUID, rating_type: RatingType
 ) -> tuple[dict[str, Any], bool]:
     """The user's rating of a movie, made to be of this type, and whether it is new.
 
-    Raises UnknownMovie, Unavailable.
+    Raises UnknownMovie, Unavailable, RevokedToken.
     """
-    registry.require(movie_id)
-    mine = (Rating.user_id == user_id, Rating.movie_id == movie_id)
-    while True:
-        is_new = _insert(user_id, movie_id, rating_type) is not None
-        if not is_new:
-            _change(rating_type, *mine)
-        db.session.commit()
-        row = db.session.execute(_ratings(user_id).where(*mine)).one_or_none()
-        if row is not None:  # else it was deleted between the two statements
-            return as_rating(row), is_new
+    while (cast := votes.cast(user_id, movie_id, rating_type, replace=True)) is None:
+        registry.require(movie_id)
+    rating, is_new = cast
+    return as_rating(rating), is_new
 
 
-def clear_vote(user_id: int, movie_id: uuid.UUID) -> None:
-    """Take back the user's vote on a movie, if there is one."""
-    _delete(Rating.user_id == user_id, Rating.movie_id == movie_id)
+@db.retried
+def change_rating(user_id: int, rating_id: int, rating_type: RatingType | None) -> dict[str, Any]:
+    """The rating, made to be of this type if one is given. Raises UnknownRating."""
+    if rating_type is None:
+        return read_rating(user_id, id=rating_id)
+    while (row := votes.change(user_id, rating_id, rating_type)) is None:
+        read_rating(user_id, id=rating_id)
+    return as_rating(row)
 
 
-def _ratings(user_id: int) -> Select[*tuple[Any, ...]]:
-    return (
-        select(Rating, Movie.title, Movie.image_url)
-        .join(Movie, Movie.id == Rating.movie_id)
-        .where(Rating.user_id == user_id)
-    )
+@db.retried
+def delete_rating(user_id: int, rating_id: int) -> None:
+    """Delete a rating. Raises UnknownRating."""
+    if not votes.remove("id", by_user=user_id, rating_id=rating_id):
+        raise UnknownRating
 
 
-def _insert(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> int | None:
-    """Insert and count a rating; None if the user has one of this movie. Does not commit.
-
-    Raises RevokedToken if the account was deleted a moment ago.
-    """
-    moment = now()
-    statement = (
-        insert_into(db.engine, Rating)
-        .values(
-            user_id=user_id,
-            movie_id=movie_id,
-            rating_type=rating_type,
-            created_at=moment,
-            updated_at=moment,
-        )
-        .on_conflict_do_nothing(index_elements=[Rating.user_id, Rating.movie_id])
-        .returning(Rating.id)
-    )
-    try:
-        rating_id: int | None = db.session.scalar(statement)
-    except IntegrityError:  # movies are never deleted, so it is the user who isn't there
-        db.session.rollback()
-        raise RevokedToken from None
-    if rating_id is not None:
-        tallies.add_votes(movie_id, rating_type)
-    return rating_id
-
-
-def _change(to: RatingType, *which: Any) -> None:
-    """Change and recount the one rating that `which` names, unless it is so already."""
-    movie_id = db.session.scalar(
-        update(Rating)
-        .where(*which, Rating.rating_type == tallies.other(to))
-        .values(rating_type=to, updated_at=now())
-        .returning(Rating.movie_id)
-        .execution_options(synchronize_session=False)
-    )
-    if movie_id is not None:
-        tallies.shift(movie_id, to)
-
-
-def _delete(*which: Any) -> bool:
-    """Delete and uncount the one rating that `which` names; whether there was one."""
-    gone: Sequence[Row[*tuple[Any, ...]]] = db.session.execute(
-        delete(Rating)
-        .where(*which)
-        .returning(Rating.movie_id, Rating.rating_type)
-        .execution_options(synchronize_session=False)
-    ).all()
-    for movie_id, rating_type in gone:
-        tallies.add_votes(movie_id, rating_type, by=-1)
-    db.session.commit()
-    return bool(gone)
+@db.retried
+def clear_rating(user_id: int, movie_id: uuid.UUID) -> None:
+    """Delete the user's rating of a movie, if there is one."""
+    votes.remove("movie", by_user=user_id, of_movie=movie_id)

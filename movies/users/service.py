@@ -3,14 +3,14 @@
 from typing import Any
 
 from marshmallow import ValidationError
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from movies.auth import passwords, tokens
 from movies.auth import service as auth
 from movies.auth.emails import address_key
 from movies.auth.errors import RevokedToken
-from movies.auth.models import User
+from movies.auth.models import CLOSED, User
 from movies.extensions import db
 from movies.movies import tallies
 
@@ -49,7 +49,7 @@ def register(email: str, password: str, first_name: str = "", last_name: str = "
 def get(user_id: int) -> User:
     """The account. Raises RevokedToken if it was deleted a moment ago."""
     user = db.session.get(User, user_id)
-    if user is None:
+    if user is None or user.is_closed:
         raise RevokedToken
     return user
 
@@ -92,13 +92,42 @@ def change_password(user_id: int, current_password: str, new_password: str) -> N
 
 
 def remove(user_id: int) -> None:
-    """Delete the account, its ratings and its sign-ins; the tallies follow."""
-    db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
-    tallies.uncount_user(user_id)
-    ended = auth.end_all(user_id)
-    db.session.execute(delete(User).where(User.id == user_id))
+    """Delete the account, its ratings and its sign-ins; the tallies follow.
+
+    An account with many ratings is closed at once: its tokens end, its address is free, and it is
+    as good as gone. Its ratings follow in batches, so that other voters need not wait for all of
+    them. `remove_closed` finishes what an interruption left.
+    """
+    while not _remove_batch(user_id):
+        pass
+
+
+def remove_closed() -> int:
+    """Finish interrupted deletions of accounts; returns how many."""
+    closed = select(User.id).where(User.email_key.startswith(CLOSED, autoescape=True))
+    user_ids = db.fetch_all(closed)
+    for (user_id,) in user_ids:
+        remove(user_id)
+    return len(user_ids)
+
+
+@db.retried
+def _remove_batch(user_id: int) -> bool:
+    """Delete a batch of the account's ratings, or the rest and the account; whether it is gone.
+
+    The lock of the account keeps out votes that its owner is casting.
+    """
+    user, ended = db.session.get(User, user_id, with_for_update=True), []
+    if user is not None:
+        ended = auth.end_all(user_id)
+        if tallies.remove_ratings(user_id) < tallies.BATCH:
+            db.session.delete(user)
+            user = None
+        else:
+            user.close()
     db.session.commit()
     tokens.forget(ended)
+    return user is None
 
 
 def _require_strength(member: str, password: str, email: str, *names: str) -> None:

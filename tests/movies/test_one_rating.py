@@ -77,7 +77,7 @@ def test_a_changed_rating_keeps_all_but_its_type(
     """A change of type moves the vote and `updated_at`, and nothing else."""
     clock.shift(60)
     answer = client.open(at(rating), method=method, json={"rating_type": "DOWNVOTE"}, headers=me)
-    changed = {"rating_type": "DOWNVOTE", "updated_at": "2026-03-01T12:01:00+00:00"}
+    changed = {"rating_type": "DOWNVOTE", "updated_at": "2026-03-01T12:01:00.000000+00:00"}
     assert (answer.status_code, answer.get_json()) == (200, {**rating, **changed})
     assert client.get(at(rating), headers=me).get_json() == {**rating, **changed}
     assert votes(app) == [(0, 1)]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +37,13 @@ def known(app: Flask) -> None:
 def put(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
     path, body = f"/api/v1/movies/{movie_id}/rating/", {"rating_type": kind}
     return app.test_client().put(path, json=body, headers=headers).status_code
+
+
+def put_again(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
+    """`put`, repeated while the answer is that too many callers wait for the database."""
+    while (status := put(app, headers, movie_id, kind)) == 503:
+        sleep(0.1)
+    return status
 
 
 def clear(app: Flask, headers: Headers, movie_id: str) -> int:
@@ -98,11 +105,10 @@ def waits() -> bool:
         return bool(connection.execute(text(statement)).all())
 
 
-def test_200_votes_at_once_are_200_votes(app: Flask) -> None:
-    """In a race of 200 voters for one movie every vote is cast, and counted once."""
+def test_200_concurrent_votes_are_each_counted_once(app: Flask) -> None:
     votes = [KINDS[n % 4 == 0] for n in range(200)]
     statuses = at_once(
-        partial(put, app, headers, MOVIES[0], kind)
+        partial(put_again, app, headers, MOVIES[0], kind)
         for headers, kind in zip(crowd(app, 200), votes, strict=True)
     )
     assert Counter(statuses) == {201: 200}
@@ -243,7 +249,7 @@ def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
 
     with app.app_context(), ThreadPoolExecutor() as pool:
         db.session.execute(delete(Rating))
-        tallies.add_votes(UUID(MOVIES[0]), RatingType.UPVOTE, by=-1)
+        tallies.add_votes([UUID(MOVIES[0])], RatingType.UPVOTE, by=-1)
         rebuilt = pool.submit(rebuild)
         until = monotonic() + 5
         while db.engine.name == "postgresql" and monotonic() < until and not waits():

@@ -162,16 +162,15 @@ def test_the_list_has_pages(app: Flask, client: FlaskClient, auth: Accounts) -> 
 
 
 @pytest.mark.parametrize("size", [1, 100])
-def test_a_page_is_two_statements(
+def test_a_page_takes_one_statement(
     app: Flask, client: FlaskClient, auth: Accounts, statements: list[str], size: int
 ) -> None:
-    """The list costs one statement for its count and one for its page, whatever the page size."""
     add(app, [(n, 1) for n in range(100)])
     headers = auth.headers()
     client.get(TOP, headers=headers)
     statements.clear()
     assert len(listed(client, headers, page_size=size)) == size
-    assert len(statements) == 2
+    assert len(statements) == 1
 
 
 def test_the_list_is_read_from_its_index(

@@ -1,0 +1,34 @@
+"""Everything about databases. Who adds a dialect changes these modules and no others.
+
+`types`: base class and column types. `connections`: options, pools and time-outs.
+`outages`: what an error means. `extension`: how statements are run.
+"""
+
+from movies.database.connections import (
+    READS,
+    BoundedConnection,
+    bind,
+    connection_options,
+    lock_timeout,
+    without_timeouts,
+)
+from movies.database.extension import Database
+from movies.database.outages import ServerStalled, explain, is_outage
+from movies.database.types import Base, BigId, UtcDateTime, now
+
+__all__ = [
+    "READS",
+    "Base",
+    "BigId",
+    "BoundedConnection",
+    "Database",
+    "ServerStalled",
+    "UtcDateTime",
+    "bind",
+    "connection_options",
+    "explain",
+    "is_outage",
+    "lock_timeout",
+    "now",
+    "without_timeouts",
+]

@@ -1,0 +1,224 @@
+"""Connections to PostgreSQL and SQLite: their options, their pools, their time-outs.
+
+A process has two pools. Transactions use one and single SELECTs use the other, so writers that wait
+for a lock cannot keep searches and lists waiting. Their sizes add up to 20 connections.
+"""
+
+import logging
+import math
+import select
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+from time import monotonic
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import (
+    URL,
+    Connection,
+    Dialect,
+    Engine,
+    ExceptionContext,
+    Pool,
+    PoolProxiedConnection,
+    QueuePool,
+    event,
+    text,
+)
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from movies.database.outages import ServerStalled, spoils_connection
+
+READS = "reads"  # the bind of the pool that single SELECTs use
+POOL_SIZES = {None: 12, READS: 8}  # connections of one process
+POOL_TIMEOUT = 5  # seconds to wait for a connection of the pool
+MAX_WAITERS = 192  # callers of one process that wait for a connection at once; others get 503
+SQLITE_LOCK_TIMEOUT = 5  # seconds that SQLite waits for another writer
+# Seconds to connect, milliseconds for a statement, for a lock, and for a peer that went silent.
+POSTGRESQL = {"connect_timeout": 3, "tcp_user_timeout": 10000}
+POSTGRESQL_OPTIONS = "-c statement_timeout=10000 -c lock_timeout=3000"
+RESPONSE_MARGIN = (
+    2.0  # seconds beyond its `statement_timeout` after which a server counts as stalled
+)
+
+
+def bind(url: URL, name: str | None = None) -> dict[str, Any]:
+    """The engine options of one of a process's two pools: for transactions, or for READS."""
+    reading = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+    return {
+        **connection_options(url),
+        **(reading if name == READS else {}),
+        "poolclass": AdmissionPool,
+        "pool_size": POOL_SIZES[name],
+        "max_overflow": 0,
+        "pool_timeout": POOL_TIMEOUT,
+    }
+
+
+def connection_options(url: URL) -> dict[str, Any]:
+    """Engine options of a single connection. What `url` sets itself takes precedence.
+
+    `options` of PostgreSQL are joined; the server uses the last of two equal ones.
+    """
+    if url.get_backend_name() == "sqlite":
+        defaults: dict[str, Any] = {"timeout": SQLITE_LOCK_TIMEOUT}
+    else:
+        defaults = POSTGRESQL
+    arguments = {name: value for name, value in defaults.items() if name not in url.query}
+    if url.get_backend_name() == "postgresql":
+        given = url.query.get("options", ())
+        options = (given,) if isinstance(given, str) else given
+        arguments["options"] = " ".join((POSTGRESQL_OPTIONS, *options))
+    return {"hide_parameters": True, "connect_args": arguments}  # no personal data in the log
+
+
+class AdmissionPool(QueuePool):
+    """A pool that refuses callers at once while MAX_WAITERS others wait in the process."""
+
+    waiters = BoundedSemaphore(MAX_WAITERS)
+
+    def connect(self) -> PoolProxiedConnection:
+        """A connection. Raises PoolTimeout if none becomes free, or too many callers wait."""
+        if not self.waiters.acquire(blocking=False):
+            raise PoolTimeout(f"{MAX_WAITERS} callers are waiting for the database")
+        try:
+            return super().connect()
+        finally:
+            self.waiters.release()
+
+
+# SQLAlchemy logs under the name of the class. Pools opening and closing are no news.
+logging.getLogger(f"{__name__}.{AdmissionPool.__name__}").setLevel(logging.WARNING)
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection to PostgreSQL that gives up on a server that has stopped responding.
+
+    `response_timeout`: seconds; None waits for ever. The server enforces `statement_timeout`
+    itself, unless it is stalled, as on a full disk or a stopped virtual machine.
+    """
+
+    response_timeout: float | None = None
+
+    # psycopg documents neither `wait` nor `_WaitTimeout`, and has no other way to bound a response.
+    # tests/database/test_stalled_server.py fails if either changes.
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """The result of `gen`. Raises ServerStalled, and closes, after `response_timeout`."""
+        try:
+            return super().wait(gen, interval, timeout or self.response_timeout)
+        except psycopg.errors._WaitTimeout:
+            if timeout is not None:
+                raise
+            self.pgconn.finish()
+            raise ServerStalled("the server does not respond") from None
+
+    def rollback(self) -> None:
+        """Roll back. A connection that is lost needs none: the server has done it already."""
+        try:
+            super().rollback()
+        except psycopg.OperationalError:
+            if not self.closed:
+                raise
+
+    def bound_responses(self) -> None:
+        """Derive `response_timeout` from the server's `statement_timeout`; 0 there means never."""
+        seconds = self.execute(
+            "SELECT extract(epoch FROM current_setting('statement_timeout')::interval)::float"
+        ).fetchone()[0]  # type: ignore[index]
+        self.response_timeout = seconds + RESPONSE_MARGIN if seconds else None
+
+
+@event.listens_for(Engine, "do_connect")
+def _connect_postgresql(
+    dialect: Dialect, _record: object, arguments: list[Any], settings: dict[str, Any]
+) -> BoundedConnection | None:
+    if dialect.driver != "psycopg":
+        return None
+    if "prepare_threshold" in settings:  # a URL can only hold text
+        settings["prepare_threshold"] = int(settings["prepare_threshold"]) or None
+    connection = BoundedConnection.connect(*arguments, **settings, autocommit=True)
+    connection.bound_responses()
+    connection.autocommit = False
+    return connection
+
+
+@event.listens_for(Engine, "connect")
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Give SQLite what PostgreSQL has: enforced foreign keys, readers beside a writer, `sqrt`."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.create_function("sqrt", 1, math.sqrt, deterministic=True)
+
+
+_replaced_before = 0.0  # connections opened earlier are replaced; seconds of the monotonic clock
+
+
+@event.listens_for(Engine, "handle_error")
+def _replace_connections(context: ExceptionContext) -> None:
+    """Have both pools replace their connections when one met a server that cannot serve."""
+    global _replaced_before  # noqa: PLW0603  there is one set of pools in a process
+    if spoils_connection(context.original_exception):
+        context.is_disconnect = True
+        _replaced_before = monotonic()
+
+
+@event.listens_for(Pool, "connect")
+def _note_age(_connection: object, record: Any) -> None:
+    record.info["opened"] = monotonic()
+
+
+@event.listens_for(Pool, "checkin")
+def _note_idle(connection: object, record: Any) -> None:
+    if connection is not None:
+        record.info["idle"] = True
+
+
+@event.listens_for(Pool, "checkout")
+def _check_idle(connection: Any, record: Any, _proxy: object) -> None:
+    """Have the pool replace an idle connection that is lost, without asking the server.
+
+    A server sends nothing on an idle connection but its end, or a changed setting.
+    """
+    if not record.info.pop("idle", False):
+        return
+    if record.info["opened"] <= _replaced_before:
+        raise DisconnectionError("the server could not serve")
+    if isinstance(connection, psycopg.Connection) and (
+        connection.closed or _has_input(connection.fileno())
+    ):
+        raise DisconnectionError("the server closed the connection")
+
+
+def _has_input(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def without_timeouts(connection: Connection) -> None:
+    """Let this transaction's statements run as long as they need: for migrations and upkeep."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        cast(BoundedConnection, connection.connection.dbapi_connection).response_timeout = None
+
+
+@contextmanager
+def lock_timeout(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """Have the block's statements fail that wait longer for a lock; None leaves it as it is."""
+    if seconds is None:
+        yield
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {seconds * 1000:.0f}")
+        yield
+    else:
+        usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {usual}")

@@ -1,0 +1,76 @@
+"""Flask-SQLAlchemy with this project's ways to run statements."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Executable, Row
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from movies.database.connections import READS
+from movies.database.outages import is_conflict, is_lost_connection
+
+ATTEMPTS = 3  # at a transaction that meets conflicts
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Database(SQLAlchemy):
+    """The database of an application. Transactions use `session`, single SELECTs `fetch_all`."""
+
+    def fetch_all(
+        self, statement: Executable, **parameters: Any
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """All rows of one SELECT, outside a transaction. It is repeated once if that may help."""
+        try:
+            return self._fetch_all(statement, parameters)
+        except DBAPIError as error:
+            if not (is_lost_connection(error) or is_conflict(error)):
+                raise
+            return self._fetch_all(statement, parameters)
+
+    def execute_alone(
+        self, statement: Executable, **parameters: Any
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """The rows that one writing statement returns. It commits by itself."""
+        with self.engine.connect() as connection:
+            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+            return alone.execute(statement, parameters).all()
+
+    def _fetch_all(
+        self, statement: Executable, parameters: dict[str, Any]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        with self.engines[READS].connect() as connection:
+            return connection.execute(statement, parameters).all()
+
+    def retried(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Run `function` again when the database undid its transaction because of a conflict.
+
+        `function` runs one transaction of `session` and commits it last.
+        """
+
+        @wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            for _ in range(ATTEMPTS - 1):
+                try:
+                    return function(*args, **kwargs)
+                except DBAPIError as error:
+                    self.session.rollback()
+                    if not is_conflict(error):
+                        raise
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    def dispose(self) -> None:
+        """Close the idle connections of both pools."""
+        for engine in self.engines.values():
+            engine.dispose()
+
+    def insert_into(self, table: Any, dialect: str | None = None) -> Any:
+        """An INSERT into `table` with `on_conflict_do_…`, by default in the database's dialect."""
+        name = dialect or self.engine.dialect.name
+        return {"postgresql": postgresql, "sqlite": sqlite}[name].insert(table)

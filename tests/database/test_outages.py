@@ -1,0 +1,315 @@
+"""What clients see while the database cannot serve, and that the service recovers by itself."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from accounts import Accounts
+from conftest import migrated
+from flask import Flask
+from flask.testing import FlaskClient
+from helpers import eventually
+from private_postgresql import MAX_CONNECTIONS, PrivatePostgresql
+from sqlalchemy import event
+from werkzeug.test import TestResponse
+
+from movies.database import connections
+from movies.extensions import db
+from movies.november7.sample.catalogue import sample_catalogue
+
+MOVIE_ID = sample_catalogue().movies[0]["id"]
+VOTE = f"/api/v1/movies/{MOVIE_ID}/rating/"
+TOP = "/api/v1/movies/top/"
+
+
+@pytest.fixture(scope="module")
+def server_url(
+    private_server: PrivatePostgresql,
+    settings: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """The URL of a migrated database on the private server."""
+    migrated(settings, private_server.url, tmp_path_factory.mktemp("outages"))
+    return private_server.url
+
+
+class Caller:
+    """An account that votes and reads."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.client: FlaskClient = app.test_client()
+        self.headers = Accounts(self.client).headers(f"user{id(self)}@example.com")
+
+    def vote(self, rating_type: str = "UPVOTE") -> TestResponse:
+        client = self.app.test_client()
+        return client.put(VOTE, json={"rating_type": rating_type}, headers=self.headers)
+
+    def read(self) -> TestResponse:
+        return self.app.test_client().get(TOP, headers=self.headers)
+
+
+@pytest.fixture
+def make_caller(
+    server_url: str,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    private_server: PrivatePostgresql,
+    make_app: Callable[..., Flask],
+) -> Callable[..., Caller]:
+    """Makes callers of an application on the private server, with parameters in its URL."""
+    private_server.execute("TRUNCATE users, sign_ins, movies, ratings CASCADE")
+
+    def make(parameters: str = "") -> Caller:
+        caller = Caller(make_app(DATABASE_URL=server_url + parameters))
+        assert caller.vote().status_code == 201
+        return caller
+
+    return make
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """Tests on SQLite name their own file."""
+    return f"sqlite:///{sqlite_template}"
+
+
+def assert_unavailable(answer: TestResponse) -> None:
+    assert (answer.status_code, answer.mimetype) == (503, "application/problem+json"), answer.text
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@contextmanager
+def locked_movie(url: str) -> Iterator["psycopg.Connection[Any]"]:
+    """A transaction that holds the lock of the movie's row."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT FROM movies WHERE id = %s FOR UPDATE", [MOVIE_ID])
+        yield connection
+
+
+def test_a_read_only_server_is_503_until_it_is_writable_again(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
+) -> None:
+    caller = make_caller()
+    private_server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    private_server.execute("SELECT pg_reload_conf()")
+    try:
+        assert eventually(lambda: caller.vote("DOWNVOTE").status_code != 200, within=30)
+        assert_unavailable(caller.vote("DOWNVOTE"))
+        assert caller.read().status_code == 200
+    finally:
+        with psycopg.connect(
+            private_server.url, autocommit=True, options="-c default_transaction_read_only=off"
+        ) as connection:
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
+    assert eventually(lambda: caller.vote("DOWNVOTE").status_code == 200, within=30)
+
+
+def test_a_read_only_server_has_all_connections_replaced(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
+) -> None:
+    """A failover moves the address to another server; connections to the old one must go."""
+    caller = make_caller()
+
+    def pids() -> set[int]:
+        found = private_server.execute(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()"
+        )
+        return {pid for (pid,) in found}
+
+    assert caller.read().status_code == 200
+    before = pids()
+    with caller.app.app_context(), db.engine.connect() as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        with pytest.raises(Exception, match="read-only"):
+            connection.exec_driver_sql("DELETE FROM ratings")
+
+    def are_replaced() -> bool:
+        assert caller.read().status_code == 200
+        assert caller.vote().status_code == 200
+        return not before & pids()
+
+    assert eventually(are_replaced, within=30)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["?options=-c%20lock_timeout%3D100", "?options=-c%20statement_timeout%3D300"],
+    ids=["lock timeout", "statement timeout"],
+)
+def test_a_vote_that_waits_too_long_is_503(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller], parameters: str
+) -> None:
+    caller = make_caller(parameters)
+    with locked_movie(private_server.url):
+        assert_unavailable(caller.vote("DOWNVOTE"))
+        assert caller.read().status_code == 200
+    assert caller.vote("DOWNVOTE").status_code == 200
+
+
+def test_a_vote_that_loses_a_deadlock_is_cast_again(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
+) -> None:
+    caller = make_caller()
+
+    def is_waiting() -> bool:
+        return bool(
+            private_server.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        )
+
+    deadlocks = "SELECT sum(deadlocks)::int FROM pg_stat_database"
+    ((before,),) = private_server.execute(deadlocks)
+    with ThreadPoolExecutor() as pool, locked_movie(private_server.url) as other:
+        other.execute("SET deadlock_timeout = '60s'")  # so that the vote is the one to detect it
+        vote = pool.submit(caller.vote, "DOWNVOTE")
+        assert eventually(is_waiting, within=30)
+        other.execute("UPDATE ratings SET updated_at = updated_at")
+        other.commit()
+        assert vote.result(30).status_code == 200
+    assert eventually(lambda: private_server.execute(deadlocks) != [(before,)], within=30)
+
+
+def test_terminated_connections_are_replaced_unnoticed(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
+) -> None:
+    caller = make_caller()
+    for _ in range(3):
+        private_server.terminate_backends()
+        assert caller.read().status_code == 200
+        assert caller.vote().status_code == 200
+
+
+def test_a_server_without_a_free_connection_is_503(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
+) -> None:
+    caller = make_caller()
+    private_server.terminate_backends()
+    taken = [psycopg.connect(private_server.url) for _ in range(MAX_CONNECTIONS)]
+    try:
+        assert_unavailable(caller.read())
+        assert_unavailable(caller.vote())
+    finally:
+        for connection in taken:
+            connection.close()
+    assert eventually(lambda: caller.vote().status_code == 200, within=30)
+
+
+def test_a_widened_column_disturbs_no_request(
+    private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
+) -> None:
+    """PostgreSQL refuses a prepared plan whose result type has changed; a new plan is made."""
+    caller = make_caller()
+    types = ("UPVOTE", "DOWNVOTE")
+    for length in (16, 8):
+        for turn in range(8):  # psycopg prepares a statement at its sixth execution
+            assert caller.vote(types[turn % 2]).status_code == 200
+            assert caller.client.get("/api/v1/movies/ratings/", headers=caller.headers).json
+        private_server.execute(f"ALTER TABLE ratings ALTER rating_type TYPE varchar({length})")
+        listed = caller.client.get("/api/v1/movies/ratings/", headers=caller.headers)
+        assert listed.status_code == 200
+        assert caller.vote("UPVOTE").status_code == 200
+
+
+def test_a_server_that_does_not_respond_is_503_until_it_does(
+    private_server: PrivatePostgresql,
+    make_caller: Callable[..., Caller],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "RESPONSE_MARGIN", 0.1)
+    caller = make_caller("?options=-c%20statement_timeout%3D300&connect_timeout=2")
+    private_server.pause()
+    try:
+        assert_unavailable(caller.read())
+        assert_unavailable(caller.vote())
+    finally:
+        private_server.resume()
+    assert eventually(lambda: caller.vote().status_code == 200, within=30)
+
+
+def test_an_unmigrated_server_is_503_and_the_log_says_what_to_run(
+    private_server: PrivatePostgresql,
+    make_app: Callable[..., Flask],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    private_server.execute("CREATE DATABASE empty")
+    url = private_server.url.replace("/postgres", "/empty")
+    client = make_app(DATABASE_URL=url).test_client()
+    account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
+    assert_unavailable(client.post("/api/v1/auth/token/", json=account))
+    assert "make migrate" in caplog.records[-1].reason  # type: ignore[attr-defined]
+
+
+class TestSqlite:
+    """The same on SQLite."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, sqlite_template: Path) -> Path:
+        path = tmp_path / "movies.sqlite3"
+        path.write_bytes(sqlite_template.read_bytes())
+        return path
+
+    @pytest.fixture
+    def caller(self, make_app: Callable[..., Flask], path: Path) -> Caller:
+        caller = Caller(make_app(DATABASE_URL=f"sqlite:///{path}?timeout=0.1"))
+        assert caller.vote().status_code == 201
+        return caller
+
+    def test_a_locked_file_is_503(self, caller: Caller, path: Path) -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert_unavailable(caller.vote("DOWNVOTE"))
+        assert caller.read().status_code == 200
+        other.close()
+        assert caller.vote("DOWNVOTE").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("fault", "repair"),
+        [
+            ("PRAGMA query_only = ON", "PRAGMA query_only = OFF"),
+            ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1073741823"),
+        ],
+        ids=["read-only", "full"],
+    )
+    def test_a_file_that_cannot_be_written_is_503(
+        self, caller: Caller, fault: str, repair: str
+    ) -> None:
+        statements = [fault]
+
+        def apply(connection: Any, _record: object, _proxy: object) -> None:
+            connection.execute(statements[-1])
+
+        with caller.app.app_context():
+            event.listen(db.engine, "checkout", apply)
+        names = {"first_name": "A" * 150, "last_name": "B" * 150}
+        accounts = [f"user{number}@example.com" for number in range(40)]
+
+        def register(email: str) -> TestResponse:
+            body = {"email": email, "password": "lovelace-and-babbage", **names}
+            return caller.client.post("/api/v1/users/register/", json=body)
+
+        refused = next(answer for answer in map(register, accounts) if answer.status_code != 201)
+        assert_unavailable(refused)
+        statements.append(repair)
+        assert register("last@example.com").status_code == 201
+
+    def test_a_file_that_cannot_be_opened_is_503(
+        self, make_app: Callable[..., Flask], tmp_path: Path
+    ) -> None:
+        app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'missing' / 'movies.sqlite3'}")
+        account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
+        assert_unavailable(app.test_client().post("/api/v1/auth/token/", json=account))
+
+    def test_an_unmigrated_file_is_503_and_the_log_says_what_to_run(
+        self, make_app: Callable[..., Flask], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+        account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
+        assert_unavailable(app.test_client().post("/api/v1/auth/token/", json=account))
+        assert "make migrate" in caplog.records[-1].reason  # type: ignore[attr-defined]
