@@ -64,7 +64,7 @@ def close(app: Flask) -> None:
 def empty(url: str) -> None:
     """Delete every row of a database but its revision, and let its ids start from 1 again.
 
-    That is over a hundred times faster than TRUNCATE, which waits for the disk.
+    Triggers bring the rows of `voted_movies`, which migrations make, back to 0. All that is over a hundred times faster than TRUNCATE, which waits for the disk.
     """
     if url.startswith("sqlite"):
         _empty_sqlite(make_url(url).database or "")
@@ -76,15 +76,16 @@ def _empty_sqlite(path: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA synchronous = OFF")
         for (table,) in connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version'"
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+            " AND name NOT IN ('alembic_version', 'voted_movies')"
         ).fetchall():
             connection.execute(f'DELETE FROM "{table}"')
 
 
 def _empty_postgresql(url: str) -> None:
-    tables = reversed(db.metadata.sorted_tables)
+    tables = [table for table in db.metadata.sorted_tables if table.name != "voted_movies"]
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(";".join(f"DELETE FROM {table.name}" for table in tables))
+        connection.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(tables)))
         connection.execute(
             "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
         )

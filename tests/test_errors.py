@@ -128,8 +128,9 @@ ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
     *(
         (error, 503, "Service Unavailable", "database-unavailable", {"Retry-After": "5"})
         for error in (
-            database_error(OperationalError),
-            database_error(InterfaceError),
+            OperationalError("SELECT", {}, psycopg.errors.AdminShutdown(SECRET)),
+            OperationalError("SELECT", {}, psycopg.OperationalError(SECRET)),
+            InterfaceError("SELECT", {}, psycopg.InterfaceError(SECRET)),
             PoolTimeout(SECRET),
         )
     ),
@@ -234,7 +235,7 @@ def test_a_failed_statement_is_logged_without_its_values(
 
     @app.get("/failing/")
     def view() -> str:
-        db.session.execute(text("SELECT :address FROM missing"), {"address": SECRET})
+        db.session.execute(text("SELECT :address, 1 / 0"), {"address": SECRET})
         return "not reached"
 
     assert app.test_client().get("/failing/").status_code == 500

@@ -140,8 +140,12 @@ def _connect_postgresql(
     if "prepare_threshold" in settings:  # a URL can only hold text
         settings["prepare_threshold"] = int(settings["prepare_threshold"]) or None
     connection = BoundedConnection.connect(*arguments, **settings, autocommit=True)
-    connection.bound_responses()
-    connection.autocommit = False
+    try:
+        connection.bound_responses()
+        connection.autocommit = False
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -45,7 +45,7 @@ class ServerStalled(psycopg.OperationalError):
 
 def is_outage(error: BaseException) -> bool:
     """Whether a database error means that the database is unavailable, or not migrated."""
-    if isinstance(error, PoolTimeout):
+    if isinstance(error, PoolTimeout) or getattr(error, "connection_invalidated", False):
         return True
     match cause := _cause(error):
         case psycopg.Error(sqlstate=str(state)):
