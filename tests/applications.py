@@ -64,7 +64,8 @@ def close(app: Flask) -> None:
 def empty(url: str) -> None:
     """Delete every row of a database but its revision, and let its ids start from 1 again.
 
-    Triggers bring the rows of `voted_movies`, which migrations make, back to 0. All that is over a hundred times faster than TRUNCATE, which waits for the disk.
+    Triggers bring the rows of `voted_movies`, which migrations insert, back to 0. All that is over
+    a hundred times faster than TRUNCATE, which waits for the disk.
     """
     if url.startswith("sqlite"):
         _empty_sqlite(make_url(url).database or "")

@@ -158,7 +158,8 @@ def test_a_vote_that_waits_too_long_is_503(
 def test_a_vote_that_loses_a_deadlock_is_cast_again(
     private_server: PrivatePostgresql, make_caller: Callable[..., Caller]
 ) -> None:
-    caller = make_caller()
+    slow = "-c%20deadlock_timeout%3D2s%20-c%20lock_timeout%3D60s%20-c%20statement_timeout%3D60s"
+    caller = make_caller(f"?options={slow}")
 
     def is_waiting() -> bool:
         return bool(
