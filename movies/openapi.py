@@ -75,8 +75,13 @@ class OperationPlugin(BasePlugin):
 
 
 def _responses(kinds: Iterable[type[Exception]], invalid: dict[str, Any]) -> dict[int, Any]:
-    found = [problem for kind in kinds if (problem := problem_of(kind))]
-    unique = {(problem.status, problem.slug or ""): problem for problem in found}
+    """The responses by status. Raises LookupError for an exception without a row in the table."""
+    unique: dict[tuple[int, str], Problem] = {}
+    for kind in kinds:
+        problem = problem_of(kind)
+        if problem is None:
+            raise LookupError(f"{kind.__name__} has no row in the table of errors")
+        unique[problem.status, problem.slug or ""] = problem
     by_status: dict[int, list[Problem]] = {}
     for (status, _), problem in sorted(unique.items(), key=lambda item: item[0]):
         by_status.setdefault(status, []).append(problem)

@@ -35,7 +35,7 @@ def finish(response: Response) -> Response:
     ):
         is_api = path.startswith(API)
         headers.setdefault("Cache-Control", "private, no-cache" if is_api else "no-cache")
-        tag = headers.get("ETag", "").strip('"') or _hash(response.get_data())
+        tag = headers.get("ETag", "").removeprefix("W/").strip('"') or _hash(response.get_data())
     is_compressed = not path.startswith(TOKENS) and _negotiate_gzip(response)
     if tag:
         headers["ETag"] = f'"{tag}{GZIP_SUFFIX}"' if is_compressed else f'"{tag}"'

@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from movies import create_app
 from movies.api import Access
 from movies.errors import PROBLEMS
+from movies.openapi import OperationPlugin
 from movies.pages import ASSETS, VENDORED
 from movies.problems import EXAMPLE_URL
 
@@ -288,3 +289,25 @@ def test_patch_documents_merge_patch(operations: dict[str, dict[str, Any]]) -> N
     for operation in patches:
         types = {"application/json", "application/merge-patch+json"}
         assert set(operation["requestBody"]["content"]) == types
+
+
+def test_every_problem_is_documented_where_it_occurs(
+    operations: dict[str, dict[str, Any]],
+) -> None:
+    """Two kinds are about HTTP itself and can occur everywhere."""
+    documented = {
+        slug
+        for operation in operations.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+        for slug in response["content"]["application/problem+json"]["examples"]
+    }
+    everywhere = {"invalid-host", "bad-request"}
+    slugs = {problem.slug for problem in PROBLEMS.values() if problem.slug}
+    assert documented - {"about:blank"} == slugs - everywhere
+
+
+def test_an_endpoint_cannot_raise_what_the_table_does_not_know() -> None:
+    operation: dict[str, Any] = {"raises": (KeyError,), "responses": {}}
+    with pytest.raises(LookupError, match="KeyError has no row"):
+        OperationPlugin().operation_helper(path="/x/", operations={"get": operation})
