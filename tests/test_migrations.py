@@ -18,12 +18,14 @@ from tables import described, execute
 
 from movies import create_app
 from movies.auth import passwords
+from movies.auth.emails import address_key
 from movies.extensions import db
 from movies.movies import tallies
 from movies.november7.sample.catalogue import sample_catalogue
 
 MOVIE = sample_catalogue().movies[0]
 SEEN, GONE, UNCOUNTED = uuid.UUID(MOVIE["id"]), uuid.UUID(int=1), uuid.UUID(int=2)
+BEFORE_EMAIL_KEYS = "0004"
 THEN = "2026-03-01 12:00:00+00:00"
 
 
@@ -253,3 +255,31 @@ def test_ratings_of_movies_not_seen_yet_work_and_are_healed(app: Flask) -> None:
     assert after[str(GONE)]["movie"] is None
     (best,) = client.get("/api/v1/movies/top/", headers=headers).get_json()["results"]
     assert (best["id"], best["upvotes"], best["downvotes"]) == (str(SEEN), 1, 2)
+
+
+def test_email_keys_tell_internationalized_domains_apart(app: Flask) -> None:
+    """Existing accounts are found by their new keys, and by their old ones after a downgrade."""
+    emails = {
+        "user@straße.example": ("user@strasse.example", "user@xn--strae-oqa.example"),
+        "Ada@BÜCHER.example": ("ada@bücher.example", "ada@xn--bcher-kva.example"),
+        "ada@xn--fiqs8s.example": ("ada@中国.example", "ada@xn--fiqs8s.example"),
+        "Straße@example.com": ("strasse@example.com", "strasse@example.com"),
+        "Eve@Example.com": ("eve@example.com", "eve@example.com"),
+    }
+    with app.app_context():
+        upgrade(revision=BEFORE_EMAIL_KEYS)
+        for email, (old, _) in emails.items():
+            execute(
+                "INSERT INTO users (email, email_key, first_name, last_name, password_hash,"
+                " created_at) VALUES (:email, :key, '', '', 'none', :then)",
+                email=email,
+                key=old,
+                then=THEN,
+            )
+        upgrade()
+        found = dict(execute("SELECT email, email_key FROM users"))
+        assert found == {email: new for email, (_, new) in emails.items()}
+        assert found == {email: address_key(email) for email in emails}
+        downgrade(revision=BEFORE_EMAIL_KEYS)
+        found = dict(execute("SELECT email, email_key FROM users"))
+        assert found == {email: old for email, (old, _) in emails.items()}

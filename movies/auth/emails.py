@@ -1,29 +1,34 @@
-"""E-mail addresses."""
+"""Email addresses."""
 
-from contextlib import suppress
-
-from email_validator import EmailNotValidError, validate_email
+from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
 MAX_LENGTH = 254  # characters (RFC 5321: 256 octets with its angle brackets)
 
 
 def normalized(address: str) -> str:
-    """The address in its one spelling, letter case aside: Unicode composed, domain decoded.
+    """The address with its characters composed (NFC) and its domain in Unicode.
 
-    Raises EmailNotValidError, whose text says what is wrong with the address.
+    Raises EmailNotValidError, whose text says what is wrong.
     """
-    if len(address) > MAX_LENGTH:  # first: composing a long text takes time by its length squared
-        raise EmailNotValidError("The email address is too long.")
-    checked = validate_email(address, check_deliverability=False, globally_deliverable=False)
-    return checked.normalized
+    return _validated(address).normalized
 
 
 def address_key(address: str) -> str:
-    """What is equal for two addresses just where they are one account.
+    """A key that is the same for two addresses exactly if they identify the same account.
 
-    What isn't an address has a key too, which no account has.
+    The local part is case-folded. The domain is in its ASCII form (IDNA 2008), so that
+    `straße.example` and `strasse.example` differ, as they do in DNS. A text that is not an address
+    has a key that no account has.
     """
     address = address.strip()
-    with suppress(EmailNotValidError):
-        address = normalized(address)
-    return address.casefold()
+    try:
+        checked = _validated(address)
+    except EmailNotValidError:
+        return address.casefold()
+    return f"{checked.local_part.casefold()}@{checked.ascii_domain}"
+
+
+def _validated(address: str) -> ValidatedEmail:
+    if len(address) > MAX_LENGTH:  # first: composing a long text takes time by its length squared
+        raise EmailNotValidError("The email address is too long.")
+    return validate_email(address, check_deliverability=False, globally_deliverable=False)

@@ -1,13 +1,44 @@
 """Shapes of signing in and out."""
 
-from marshmallow import fields, validate
+from typing import Any
 
-from movies.auth.passwords import MAX_LENGTH
+from marshmallow import ValidationError, fields, validate
+
+from movies.auth.passwords import MAX_LENGTH, MAX_TYPED_LENGTH, MIN_LENGTH, normalize
 from movies.schemas import BaseSchema, Text
 
 TOKEN_LENGTH = validate.Length(max=4096)
 EXAMPLE_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"  # noqa: S105
 EXAMPLE_PASSWORD = "lovelace-and-babbage"  # noqa: S105
+
+
+class Password(Text):
+    """A password as it was typed. Its length counts after normalization."""
+
+    min_length = 0
+
+    def __init__(self, description: str, example: str) -> None:
+        metadata = {
+            "format": "password",
+            "description": description,
+            "example": example,
+            "minLength": self.min_length,
+            "maxLength": MAX_LENGTH,
+        }
+        super().__init__(required=True, metadata=metadata)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        typed = super()._deserialize(value, attr, data, **kwargs)
+        too_long = len(typed) > MAX_TYPED_LENGTH  # first: composing takes time by length squared
+        if too_long or not self.min_length <= len(normalize(typed)) <= MAX_LENGTH:
+            raise ValidationError(f"Length must be between {self.min_length} and {MAX_LENGTH}.")
+        return typed
+
+
+class NewPassword(Password):
+    """A password that is chosen."""
+
+    min_length = MIN_LENGTH
 
 
 class CredentialsSchema(BaseSchema):
@@ -16,11 +47,7 @@ class CredentialsSchema(BaseSchema):
     email = Text(
         required=True, validate=validate.Length(max=320), metadata={"example": "ada@example.com"}
     )
-    password = Text(
-        required=True,
-        validate=validate.Length(max=MAX_LENGTH),
-        metadata={"format": "password", "example": EXAMPLE_PASSWORD},
-    )
+    password = Password("The password of the account", EXAMPLE_PASSWORD)
 
     example = {"email": "ada@example.com", "password": EXAMPLE_PASSWORD}
 

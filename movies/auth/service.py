@@ -12,6 +12,7 @@ from movies.auth import passwords, tokens
 from movies.auth.emails import address_key
 from movies.auth.errors import BadCredentials
 from movies.auth.models import SignIn, User
+from movies.auth.passwords import Verdict
 from movies.database import UtcDateTime, now
 from movies.extensions import db
 
@@ -25,10 +26,11 @@ def sign_in(email: str, password: str) -> dict[str, Any]:
         select(User.id, User.password_hash).where(User.email_key == address_key(email))
     ).one_or_none()
     db.session.rollback()  # no connection is held while hashing
-    if not passwords.is_password(password, user.password_hash if user else None) or user is None:
+    verdict = passwords.verify(password, user.password_hash if user else None)
+    if verdict is Verdict.WRONG or user is None:
         raise BadCredentials
     password_hash = user.password_hash
-    if passwords.is_outdated(password_hash):
+    if verdict is Verdict.OUTDATED:
         password_hash = passwords.hash_password(password)
         db.session.execute(
             update(User)

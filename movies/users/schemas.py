@@ -1,21 +1,18 @@
 """Shapes of accounts."""
 
-from typing import Any
-
 from email_validator import EmailNotValidError
 from marshmallow import ValidationError, fields, validate
 
 from movies.auth.emails import MAX_LENGTH as MAX_EMAIL_LENGTH
 from movies.auth.emails import normalized
-from movies.auth.passwords import MAX_LENGTH, MIN_LENGTH
-from movies.auth.schemas import EXAMPLE_PASSWORD
+from movies.auth.schemas import EXAMPLE_PASSWORD, NewPassword, Password
 from movies.schemas import BaseSchema, ResourceUpdate, Text
 
-PASSWORD_LENGTH = validate.Length(MIN_LENGTH, MAX_LENGTH)
 NAME_LENGTH = validate.Length(max=150)
 FIRST_NAME = {"description": "May be empty", "example": "Ada"}
 LAST_NAME = {"description": "May be empty", "example": "Lovelace"}
-NEW_PASSWORD = "notes on the analytical engine"  # noqa: S105
+PASSWORD_RULE = "Must not be easy to guess; any characters are allowed"  # noqa: S105
+EXAMPLE_NEW_PASSWORD = "notes on the analytical engine"  # noqa: S105
 
 
 def _is_email(email: str) -> None:
@@ -23,11 +20,6 @@ def _is_email(email: str) -> None:
         normalized(email)
     except EmailNotValidError as error:
         raise ValidationError(str(error)) from None
-
-
-def _password(description: str, example: str, **options: Any) -> Text:
-    metadata = {"format": "password", "description": description, "example": example}
-    return Text(required=True, metadata=metadata, **options)
 
 
 class UserCreateSchema(BaseSchema):
@@ -43,11 +35,7 @@ class UserCreateSchema(BaseSchema):
             "example": "ada@example.com",
         },
     )
-    password = _password(
-        "Must not be easy to guess; any characters are allowed",
-        EXAMPLE_PASSWORD,
-        validate=PASSWORD_LENGTH,
-    )
+    password = NewPassword(PASSWORD_RULE, EXAMPLE_PASSWORD)
     first_name = Text(validate=NAME_LENGTH, metadata=FIRST_NAME)
     last_name = Text(validate=NAME_LENGTH, metadata=LAST_NAME)
 
@@ -98,15 +86,7 @@ class UserUpdateSchema(ResourceUpdate):
 class PasswordUpdateSchema(BaseSchema):
     """A change of password."""
 
-    current_password = _password(
-        "The password that is valid now",
-        EXAMPLE_PASSWORD,
-        validate=validate.Length(max=MAX_LENGTH),
-    )
-    new_password = _password(
-        "Must not be easy to guess; any characters are allowed",
-        NEW_PASSWORD,
-        validate=PASSWORD_LENGTH,
-    )
+    current_password = Password("The password that is valid now", EXAMPLE_PASSWORD)
+    new_password = NewPassword(PASSWORD_RULE, EXAMPLE_NEW_PASSWORD)
 
-    example = {"current_password": EXAMPLE_PASSWORD, "new_password": NEW_PASSWORD}
+    example = {"current_password": EXAMPLE_PASSWORD, "new_password": EXAMPLE_NEW_PASSWORD}

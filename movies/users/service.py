@@ -11,6 +11,7 @@ from movies.auth import service as auth
 from movies.auth.emails import address_key
 from movies.auth.errors import RevokedToken
 from movies.auth.models import CLOSED, User
+from movies.auth.passwords import Verdict
 from movies.extensions import db
 from movies.movies import tallies
 
@@ -73,7 +74,7 @@ def change_password(user_id: int, current_password: str, new_password: str) -> N
     hints = (user.email, user.first_name, user.last_name)
     db.session.rollback()  # no connection is held while hashing
     _require_strength("new_password", new_password, *hints)
-    if not passwords.is_password(current_password, current_hash):
+    if passwords.verify(current_password, current_hash) is Verdict.WRONG:
         raise WrongPassword
     new_hash = passwords.hash_password(new_password)
     changed = db.session.scalar(

@@ -9,9 +9,12 @@ from accounts import PASSWORD, Accounts
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from tables import rows
 
 from movies.auth import passwords
+from movies.auth.models import User
+from movies.extensions import db
 
 ME = "/api/v1/users/me/"
 TOKEN = "/api/v1/auth/token/"
@@ -120,12 +123,12 @@ def test_a_hash_is_verified_whoever_signs_in(
     assert [hasher.check_needs_rehash(verified) for verified in hasher.verified] == [False]
 
 
-def test_the_hash_of_nobody_costs_what_a_real_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hash_of_unknown_costs_what_a_real_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is verified for want of an account was made with the parameters of today."""
     hasher = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
     monkeypatch.setattr(passwords, "hasher", hasher)
-    assert passwords.is_password(PASSWORD, None) is False
-    assert hasher.check_needs_rehash(passwords._hash_of_nobody()) is False
+    assert passwords.verify(PASSWORD, None) is passwords.Verdict.WRONG
+    assert hasher.check_needs_rehash(passwords._hash_of_unknown()) is False
 
 
 def test_a_password_is_hashed_anew_when_parameters_rise(
@@ -139,6 +142,19 @@ def test_a_password_is_hashed_anew_when_parameters_rise(
     [(stored,)] = rows(app, "SELECT password_hash FROM users")
     assert not risen.check_needs_rehash(stored)
     assert auth.sign_in(ADA)
+
+
+def test_a_hash_of_a_password_that_was_not_normalized_still_works(
+    app: Flask, auth: Accounts
+) -> None:
+    """Signing in replaces it, and then every spelling of the password signs in."""
+    auth.register(ADA)
+    typed = "cafe\u0301 zebra fjord"
+    with app.app_context():
+        db.session.execute(update(User).values(password_hash=passwords.hasher.hash(typed)))
+        db.session.commit()
+    assert auth.sign_in(ADA, typed)
+    assert auth.sign_in(ADA, "caf\u00e9 zebra fjord")
 
 
 def test_a_hash_of_today_is_left_alone(app: Flask, auth: Accounts) -> None:

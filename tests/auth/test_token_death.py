@@ -171,16 +171,16 @@ def test_a_sign_in_that_a_new_password_overtakes_fails(
 ) -> None:
     """Who proved the old password just before it was changed gets no tokens."""
     auth.register(ADA)
-    is_password = passwords.is_password
+    verify = passwords.verify
 
-    def overtaken(password: str, password_hash: str | None) -> bool:
-        right = is_password(password, password_hash)
+    def overtaken(password: str, password_hash: str | None) -> passwords.Verdict:
+        verdict = verify(password, password_hash)
         with app.app_context():
             db.session.execute(text("UPDATE users SET password_hash = 'changed'"))
             db.session.commit()
-        return right
+        return verdict
 
-    monkeypatch.setattr(passwords, "is_password", overtaken)
+    monkeypatch.setattr(passwords, "verify", overtaken)
     answer = client.post("/api/v1/auth/token/", json={"email": ADA, "password": PASSWORD})
     assert answer.status_code == 401
     assert rows(app, "SELECT id FROM sign_ins") == []

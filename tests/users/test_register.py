@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import IntegrityError
 from tables import rows
+from zxcvbn import matching
 
 from movies.auth import passwords
 from movies.auth.models import User
@@ -81,6 +82,49 @@ def test_an_address_is_one_account_in_every_spelling(
     """409 for another letter case, composition or encoding of an address that is taken."""
     auth.register(first)
     assert client.post(REGISTER, json=account(email=second)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("user@straße.example", "user@strasse.example"),
+        ("user@faß.example", "user@FASS.example"),
+        ("user@σς.example", "user@σσ.example"),
+    ],
+)
+def test_domains_that_differ_in_dns_are_two_accounts(
+    client: FlaskClient, auth: Accounts, first: str, second: str
+) -> None:
+    auth.register(first)
+    assert client.post(REGISTER, json=account(email=second)).status_code == 201
+    assert auth.sign_in(first)
+    assert auth.sign_in(second)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "typed"),
+    [
+        ("caf\u00e9 zebra fjord", "cafe\u0301 zebra fjord"),
+        ("cafe\u0301 zebra fjord", "caf\u00e9 zebra fjord"),
+        ("zebra\u00a0fjord quilt", "zebra fjord\u2003quilt"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af zebra fjord", "\ud55c\uae00 zebra fjord"),
+    ],
+)
+def test_a_password_signs_in_however_its_characters_are_composed(
+    client: FlaskClient, auth: Accounts, chosen: str, typed: str
+) -> None:
+    auth.register(ADA, chosen)
+    assert auth.sign_in(ADA, typed)
+
+
+def test_the_length_of_a_password_counts_after_normalization(client: FlaskClient) -> None:
+    short = {"email": ADA, "password": "e\u0301" * 7}
+    assert client.post(REGISTER, json=short).status_code == 422
+    long = {"email": ADA, "password": ("zqx wvk je\u0301" * 20)[:135]}
+    assert client.post(REGISTER, json=long).status_code == 201
+    assert client.post("/api/v1/auth/token/", json=long).status_code == 200
+    endless = {"email": ADA, "password": "e\u0301" * 500}
+    assert client.post(REGISTER, json=endless).status_code == 422
 
 
 def test_the_database_keeps_addresses_unique(app: Flask, client: FlaskClient) -> None:
@@ -161,17 +205,36 @@ def test_judging_has_a_bounded_number_of_turns(
     assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (429, True)
 
 
-def test_only_the_beginning_of_a_password_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password made to be slow to judge, as zxcvbn is on long ones, can't keep a worker busy."""
-    judged: list[str] = []
+@pytest.mark.parametrize(
+    ("password", "judged"),
+    [
+        ("correct horse battery staple and more", 32),
+        ("1234567890" * 3, 25),
+        ("4@8({[<369&1!|0$57+%2" * 6, 10),
+        ("[+2@7(!<$0534|1{8%96" * 6, 10),
+        ("💃" * 128, 32),
+    ],
+)
+def test_judging_a_password_has_a_bounded_cost(
+    monkeypatch: pytest.MonkeyPatch, password: str, judged: int
+) -> None:
+    """The number of look-ups of zxcvbn depends neither on length nor on symbols."""
+    looked_up: list[str] = []
+    dictionary_match = matching.dictionary_match
 
-    def zxcvbn(password: str, user_inputs: list[str]) -> dict[str, int]:
-        judged.append(password)
-        return {"score": 4}
+    def count(text: str, *args: Any, **options: Any) -> Any:
+        looked_up.append(text)
+        return dictionary_match(text, *args, **options)
 
-    monkeypatch.setattr(passwords, "zxcvbn", zxcvbn)
-    passwords.weakness("4@8({[<369&1!|0$57+%2" * 6, [])
-    assert [len(password) for password in judged] == [32]
+    monkeypatch.setattr(matching, "dictionary_match", count)
+    passwords.weakness(password, [])
+    assert len(looked_up[0]) >= judged
+    assert sum(len(text) ** 2 for text in looked_up) <= 3 * passwords.MAX_EFFORT
+
+
+@pytest.mark.parametrize("password", ["4@8({[<369&1!|0$57+%2", "wq7-Rk2!", "8a3f9c0b1d7e2465"])
+def test_a_strong_password_with_many_symbols_is_accepted(password: str) -> None:
+    assert passwords.weakness(password, []) is None
 
 
 @pytest.mark.parametrize(
