@@ -153,7 +153,7 @@ def test_every_answer_in_a_storm_is_true(app: Flask, auth: Accounts, stand_in: S
     )
     assert {"hit", "fwd=miss", "hit; detail=stale-while-revalidate", "404"} <= set(kinds)
     assert kinds["503"] + kinds["504"] < SEARCHES / 4, kinds
-    assert kinds["incomplete"] < SEARCHES / 100, kinds
+    assert kinds["incomplete"] < SEARCHES / 30, kinds  # of 8 % that lack a movie, two in a row
 
 
 @pytest.mark.parametrize(
