@@ -83,7 +83,12 @@ class DatabaseCheck:
         with self._lock:
             if self._check is None or self._check.done():
                 pool = ThreadPoolExecutor(1, thread_name_prefix="readiness")
-                self._check, self._started = pool.submit(self._run), time.monotonic()
+                self._started = time.monotonic()
+                try:
+                    self._check = pool.submit(self._run)
+                except RuntimeError:  # no thread can be started
+                    self._check = Future()
+                    self._check.set_result(self._run())
                 pool.shutdown(wait=False)  # the thread ends with its check
             check, left = self._check, self._started + CHECK_TIMEOUT - time.monotonic()
         try:

@@ -33,6 +33,7 @@ LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last res
 SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
 SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
+PATIENCE_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has used up one of them
 MAX_DRAIN = 64 * 1024  # bytes read and thrown away while a connection closes
 
 
@@ -130,6 +131,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             request_id.set(uuid4().hex)
             _refuse(conn.sock, HTTPStatus.REQUEST_TIMEOUT)
             self._linger(conn)
+        if self.nr_conns >= self.worker_connections:
+            self._make_room(now)
         if now < self._next_sweep:
             return
         self._next_sweep = now + 0.5
@@ -163,6 +166,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.poller.unregister(client)
         del self._sending[conn]
         self.finish_request(conn, fs)
+
+    def _make_room(self, now: float) -> None:
+        """Close a tenth of all connections, so that new clients do not have to wait.
+
+        First those that have sent no whole request for a second, then those that are kept alive.
+        """
+        room = self.worker_connections // 10
+        while room and self.pending_conns and self.pending_conns[0].timeout < now + PATIENCE_LEFT:
+            self._close(self.pending_conns.popleft())
+            room -= 1
+        while room and self.keepalived_conns:
+            self._close(self.keepalived_conns.popleft())
+            room -= 1
 
     def _limit_unsent(self) -> None:
         """Close the connections that have been reading longest if too much waits for readers."""
