@@ -81,8 +81,9 @@ class MovieId(fields.UUID):
 class Id(fields.Integer):
     """The id of a user or of a rating, which needs 64 bits."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(metadata={"format": "int64", "minimum": 1}, **kwargs)
+    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        described = {"format": "int64", "minimum": 1, **(metadata or {})}
+        super().__init__(metadata=described, **kwargs)
 
 
 class Timestamp(fields.AwareDateTime):

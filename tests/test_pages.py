@@ -264,7 +264,7 @@ def test_every_component_is_used(document: dict[str, Any]) -> None:
 
 
 def test_members_have_types_that_generators_understand(document: dict[str, Any]) -> None:
-    """No negative counts, one name for rating types, no default in bodies."""
+    """64 bits for ids, no negative counts, one name for rating types, no default in bodies."""
     schemas = document["components"]["schemas"]
     assert schemas["RatingType"]["enum"] == ["UPVOTE", "DOWNVOTE"]
     errors = schemas["Problem"]["properties"]["errors"]["additionalProperties"]
@@ -272,6 +272,8 @@ def test_members_have_types_that_generators_understand(document: dict[str, Any])
     for name, schema in schemas.items():
         for member, described in schema.get("properties", {}).items():
             where = (name, member)
+            if described.get("type") == "integer" and member.endswith("id"):
+                assert (described["format"], described["minimum"]) == ("int64", 1), where
             if member in ("count", "upvotes", "downvotes"):
                 assert described["minimum"] == 0, where
             if member == "rating_type":
@@ -281,6 +283,18 @@ def test_members_have_types_that_generators_understand(document: dict[str, Any])
                 assert r"\u" not in described["pattern"], where
             assert "default" not in described, where
             assert "writeOnly" not in described, where
+
+
+def test_bodies_are_named_after_their_resource_and_use(
+    operations: dict[str, dict[str, Any]],
+) -> None:
+    """Names such as NewRating collide with constructors in generated clients."""
+    suffixes = {"POST": "Create", "PUT": "Update", "PATCH": "Update"}
+    for name, operation in operations.items():
+        method, path = name.split(" ")
+        if "requestBody" in operation and path.startswith("/api/v1/movies/"):
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            assert schema.endswith(suffixes[method]), name
 
 
 def test_patch_documents_merge_patch(operations: dict[str, dict[str, Any]]) -> None:

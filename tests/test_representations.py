@@ -1,6 +1,7 @@
 """ETags, conditional requests, HEAD and compression, for every resource that can be read."""
 
 import gzip
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ API = (
     "/api/v1/movies/top/",
     "/api/v1/movies/{movie_id}/",
     "/api/v1/movies/ratings/",
+    "/api/v1/movies/{movie_id}/rating/",
     "/api/v1/movies/ratings/{rating_id}",
 )
 DOCUMENTATION = (
@@ -42,6 +44,15 @@ def read(client: FlaskClient, auth: Accounts) -> Read:
         return client.open(path.format(**ids), method=method, headers=signed_in | fields)
 
     return read
+
+
+@ONE_DATABASE
+def test_every_resource_is_in_these_tests(app: Flask) -> None:
+    rules = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ())}
+    paths = {
+        re.sub("<[a-z]+:(.+?)>", r"{\1}", rule) for rule in rules if rule.startswith("/api/v1")
+    }
+    assert paths == {path.partition("?")[0] for path in API}
 
 
 @pytest.mark.parametrize("path", [*API, *DOCUMENTATION])

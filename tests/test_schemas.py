@@ -17,8 +17,8 @@ from movies.auth import passwords
 from movies.auth.emails import address_key, normalized
 from movies.auth.schemas import CredentialsSchema, RefreshTokenSchema, TokenSchema
 from movies.movies.schemas import (
-    NewRatingSchema,
-    RatingPatchSchema,
+    RatingCreateSchema,
+    RatingPartialUpdateSchema,
     RatingsParameters,
     RatingUpdateSchema,
     SearchParameters,
@@ -29,7 +29,7 @@ from movies.users.schemas import PasswordUpdateSchema, UserCreateSchema, UserUpd
 BODIES = [
     *(CredentialsSchema, RefreshTokenSchema, TokenSchema),
     *(UserCreateSchema, UserUpdateSchema, PasswordUpdateSchema),
-    *(NewRatingSchema, RatingUpdateSchema, RatingPatchSchema),
+    *(RatingCreateSchema, RatingUpdateSchema, RatingPartialUpdateSchema),
 ]
 QUERIES = [NoParameters, PageParameters, SearchParameters, RatingsParameters]
 

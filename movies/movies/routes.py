@@ -10,9 +10,9 @@ from movies.movies.registry import UnknownMovie
 from movies.movies.schemas import (
     MoviePageSchema,
     MovieSchema,
-    NewRatingSchema,
+    RatingCreateSchema,
     RatingPageSchema,
-    RatingPatchSchema,
+    RatingPartialUpdateSchema,
     RatingSchema,
     RatingsParameters,
     RatingUpdateSchema,
@@ -104,7 +104,10 @@ def read_movie(movie_id: uuid.UUID) -> Any:
 )
 @bp.response(200, RatingSchema)
 def get_vote(movie_id: uuid.UUID) -> Any:
-    """Get your rating of a movie"""
+    """Get your rating of a movie
+
+    404 if you have not rated the movie.
+    """
     return service.read_rating(caller_id(), movie_id=movie_id)
 
 
@@ -143,7 +146,7 @@ def clear_vote(movie_id: uuid.UUID) -> None:
     tags=["ratings"],
     raises=(*LOOKUP_FAILURES, service.AlreadyRated),
 )
-@bp.arguments(NewRatingSchema)
+@bp.arguments(RatingCreateSchema)
 @bp.response(201, RatingSchema, headers=LOCATION)
 def create_rating(rating: dict[str, Any]) -> Any:
     """Rate a movie
@@ -196,7 +199,7 @@ def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
 @bp.patch(
     "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
 )
-@bp.arguments(RatingPatchSchema)
+@bp.arguments(RatingPartialUpdateSchema)
 @bp.response(200, RatingSchema)
 def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
     """Update a rating

@@ -94,7 +94,7 @@ class RatingSchema(BaseSchema):
     }
 
 
-class NewRatingSchema(BaseSchema):
+class RatingCreateSchema(BaseSchema):
     """A vote to be cast."""
 
     movie_id = MovieId(required=True)
@@ -117,7 +117,7 @@ class RatingUpdateSchema(ResourceUpdate):
     example = {"rating_type": "DOWNVOTE"}
 
 
-class RatingPatchSchema(RatingUpdateSchema):
+class RatingPartialUpdateSchema(RatingUpdateSchema):
     """What shall change of a rating."""
 
     rating_type = RatingTypeField()

@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields, validate
 from movies.auth.emails import MAX_LENGTH as MAX_EMAIL_LENGTH
 from movies.auth.emails import normalized
 from movies.auth.schemas import EXAMPLE_PASSWORD, NewPassword, Password
-from movies.schemas import BaseSchema, ResourceUpdate, Text
+from movies.schemas import BaseSchema, Id, ResourceUpdate, Text
 
 NAME_LENGTH = validate.Length(max=150)
 FIRST_NAME = {"description": "May be empty", "example": "Ada"}
@@ -50,7 +50,7 @@ class UserCreateSchema(BaseSchema):
 class UserSchema(BaseSchema):
     """An account."""
 
-    id = fields.Integer(required=True, metadata={"format": "int64", "minimum": 1, "example": 7})
+    id = Id(required=True, metadata={"example": 7})
     email = fields.String(
         required=True,
         metadata={
@@ -73,7 +73,7 @@ class UserSchema(BaseSchema):
 class UserUpdateSchema(ResourceUpdate):
     """The names to change. The other members of a user are accepted and ignored."""
 
-    id = fields.Integer(dump_only=True, metadata={"format": "int64", "example": 7})
+    id = Id(dump_only=True, metadata={"example": 7})
     email = fields.String(
         dump_only=True, metadata={"format": "email", "example": "ada@example.com"}
     )
