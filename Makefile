@@ -26,7 +26,7 @@ test: .venv/dev ## Run all tests, or what ARGS names: make test ARGS="tests/test
 	$(PYTEST) $(or $(ARGS),$(SUITE))
 
 test-fast: .venv/dev ## Run the quick tests, on SQLite only; ARGS is added
-	$(PYTEST) $(PARALLEL) -m "not slow and not registry" -k "not postgresql" $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not slow and not registry" -k "not postgresql and not redis" $(ARGS)
 
 lint: .venv/dev ## Check style, types and container files
 	$(PY) -m ruff check .

@@ -16,7 +16,7 @@ def counted(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def eventually(condition: Callable[[], bool], *, within: float = 5) -> bool:
+def eventually(condition: Callable[[], bool], *, within: float = 30) -> bool:
     """Whether `condition` came true within so many seconds."""
     end = monotonic() + within
     while not condition() and monotonic() < end:

@@ -1,6 +1,7 @@
 """Two gunicorn workers and a provider that misbehaves, all over real sockets.
 
-Limits on waiting are measured twice where a busy machine may apply_fault the first measurement.
+Nothing is measured in seconds, which depend on the machine: a request that must not wait for the
+provider is finished before the provider is released.
 """
 
 import sys
@@ -52,7 +53,7 @@ def stand_in(app: Served, provider: StandIn) -> StandIn:
     provider.stop()
     provider.faults = Faults()
     provider.start()
-    assert eventually(lambda: app.metric("november7_breaker_open") == 0, within=10)
+    assert eventually(lambda: app.metric("november7_breaker_open") == 0)
     provider.reset()
     return provider
 
@@ -77,7 +78,7 @@ def take_down(app: Served, stand_in: StandIn) -> None:
     stand_in.stop()
     for _ in range(4):
         many([lambda: app.search(next(fresh_texts))] * 16)
-    assert eventually(lambda: all(is_fast(app) for _ in range(6)), within=10)
+    assert eventually(lambda: all(is_fast(app) for _ in range(6)))
 
 
 def is_fast(app: Served) -> bool:
@@ -152,8 +153,8 @@ def test_an_outage_is_told_then_told_fast_then_over(app: Served, stand_in: Stand
     assert app.ask("GET", "/health/ready").json()["provider"]["state"] == "down"
     stand_in.start()
     text = next(fresh_texts)
-    assert eventually(lambda: app.search(text).status_code == 200, within=5)
-    assert eventually(lambda: all(app.search(text).ok for _ in range(6)), within=5)
+    assert eventually(lambda: app.search(text).status_code == 200)
+    assert eventually(lambda: all(app.search(text).ok for _ in range(6)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells which worker is connected")
@@ -181,7 +182,7 @@ def test_a_dead_worker_strands_nobody_of_the_other(app: Served, stand_in: StandI
         answers = Counter(caller.result() for caller in callers)
     assert answers == {None: answers[None], 200: 20 - answers[None]}
     assert 0 < answers[None] < 20
-    assert eventually(lambda: len(app.pids) == WORKERS and app.pids != before, within=20)
+    assert eventually(lambda: len(app.pids) == WORKERS and app.pids != before)
 
 
 def test_metrics_are_of_all_workers(app: Served, stand_in: StandIn) -> None:
