@@ -25,6 +25,7 @@ from helpers import THEN
 from private_postgresql import PrivatePostgresql, private_postgresql
 from services import postgresql_database, redis_server
 from sqlalchemy import event
+from tenacity import wait_none
 
 from movies import create_app
 from movies.auth import passwords
@@ -161,6 +162,12 @@ def clock() -> Iterator[time_machine.Traveller]:
     """The time of day, which stands still at THEN until it is moved."""
     with time_machine.travel(THEN, tick=False) as clock:
         yield clock
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to the provider are sent again at once: no deadline passes meanwhile."""
+    monkeypatch.setattr("movies.november7.retries.BACKOFF", wait_none())
 
 
 @pytest.fixture

@@ -211,10 +211,10 @@ class TestWithoutProvider:
     """What there is to say while November 7 fails."""
 
     @pytest.fixture
-    def app(self, make_app: Callable[..., Flask]) -> Iterator[Flask]:
+    def app(self, make_app: Callable[..., Flask], no_backoff: None) -> Iterator[Flask]:
         """An application whose provider refuses everything."""
         with StandIn(faults=Faults(refuse=1.0)) as stand_in:
-            yield make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=0.2)
+            yield make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=30)
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),

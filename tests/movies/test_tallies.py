@@ -251,7 +251,7 @@ def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
         db.session.execute(delete(Rating))
         tallies.add_votes([UUID(MOVIES[0])], RatingType.UPVOTE, by=-1)
         rebuilt = pool.submit(rebuild)
-        until = monotonic() + 5
+        until = monotonic() + 30
         while db.engine.name == "postgresql" and monotonic() < until and not waits():
             pass
         db.session.commit()

@@ -30,7 +30,7 @@ class Gate:
             self.calls += 1
             self.under_way += 1
             self.most = max(self.most, self.under_way)
-        self.opened.wait(5)
+        self.opened.wait(60)
         with self._lock:
             self.under_way -= 1
         return "page"
@@ -131,10 +131,12 @@ def test_a_fetch_that_is_not_back_has_timed_out(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """A caller leaves at the deadline, whatever the fetch does."""
-    begun = time.monotonic()
+    flights = make()
+    flight, _ = flights.submit("k", Deadline.after(60), gate)
+    assert eventually(lambda: gate.calls == 1)
     with pytest.raises(TimedOut):
-        fetch(make(), gate, seconds=0.1)
-    assert time.monotonic() - begun < 0.6
+        flights.wait(flight, Deadline.after(0.05))
+    assert gate.under_way == 1
 
 
 def test_a_flight_that_lands_as_the_wait_ends_counts(make: Callable[..., SingleFlight]) -> None:
@@ -212,7 +214,7 @@ def test_what_hangs_makes_the_queue_shorter(make: Callable[..., SingleFlight], g
     first.begun = time.monotonic() - 4
     with pytest.raises(Busy) as failure:
         flights.submit("second", Deadline.after(5), gate)
-    assert failure.value.retry_after == 8
+    assert failure.value.retry_after >= 8
 
 
 def test_quick_refusals_do_not_pass_for_quick_answers(
