@@ -12,6 +12,7 @@ import pytest
 import trustme
 from helpers import eventually
 from requests import Request, Response
+from served import served
 
 from movies.november7 import connect, refresher
 from movies.november7.errors import ConnectionFailed, TimedOut
@@ -94,6 +95,28 @@ def test_probes_reach_a_provider_whose_first_address_is_dead(
         assert client.breaker.is_open
         stand_in.faults = Faults()
         assert eventually(lambda: not client.breaker.is_open, within=30)
+
+
+RESOLVER = f"""
+import socket
+real = socket.getaddrinfo
+def getaddrinfo(host, *args, **options):
+    hosts = {(DEAD, GOOD)} if host == "{HOST}" else [host]
+    return [info for one in hosts for info in real(one, *args, **options)]
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.usefixtures("dead")
+def test_the_server_answers_though_the_first_address_of_the_provider_is_dead(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(RESOLVER)
+    settings = {"NOVEMBER7_URL": f"http://{HOST}:{stand_in.port}/", "NOVEMBER7_DEADLINE": "5"}
+    with served(tmp_path, PYTHONPATH=str(tmp_path), **settings) as running:
+        answers = [running.search(query) for query in ("matrix", "dogs", "up")]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len(stand_in.requests) == 3
 
 
 @pytest.mark.usefixtures("dead")
