@@ -118,6 +118,8 @@ class Config:
     NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, YEARS)
     # Seconds beyond that for which it may still be served.
     NOVEMBER7_STALE = number("NOVEMBER7_STALE", 604800, 0, YEARS)
+    # Bytes of the provider cache, beyond which the oldest pages are removed.
+    NOVEMBER7_CACHE_BYTES = number("NOVEMBER7_CACHE_BYTES", 256 * 1024**2, 1024**2, 1024**4)
     # Seconds that one search may spend on November 7, retries included.
     NOVEMBER7_DEADLINE = number("NOVEMBER7_DEADLINE", 10.0, 0.05, 600, env.float)
     # Concurrent requests to November 7, per process.

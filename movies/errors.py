@@ -35,7 +35,7 @@ from movies.database import explain, is_outage
 from movies.limits import RateLimitExceeded
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
-from movies.november7.errors import TimedOut, Unavailable
+from movies.november7.errors import NotCached, TimedOut, Unavailable
 from movies.paging import NoSuchPage
 from movies.problems import Problem, problem_response
 from movies.users.service import AddressTaken, WrongPassword
@@ -246,6 +246,13 @@ PROBLEMS: dict[type[Exception], Problem] = {
         when="November 7 failed or is busy, and no cached response can be used instead.",
         retry=LATER,
         retry_after=5,
+    ),
+    NotCached: Problem(
+        slug="not-cached",
+        status=504,
+        detail="No cached response is fresh enough.",
+        when="The request has `Cache-Control: only-if-cached`, and the cache cannot satisfy it.",
+        retry="Repeat the request without `only-if-cached`.",
     ),
     TimedOut: Problem(
         slug="provider-timeout",

@@ -10,11 +10,13 @@ from redis.retry import Retry
 from requests.adapters import BaseAdapter
 
 from movies.movies.registry import remember_quietly
-from movies.november7.client import Client, Movies
+from movies.november7.blocks import Movies
+from movies.november7.cache import BlockCache, open_store
+from movies.november7.client import Client
 from movies.november7.sample.adapter import EmbeddedAdapter
-from movies.november7.session import build_session
+from movies.november7.session import ProviderSession
 from movies.november7.transport import BoundedHTTPAdapter
-from movies.settings import REDIS_TIMEOUTS, create_private
+from movies.settings import REDIS_TIMEOUTS
 
 EMBEDDED = "http://november7.invalid/"  # a name that never resolves (RFC 2606)
 
@@ -28,26 +30,25 @@ def init_app(app: Flask) -> None:
             config["REDIS_URL"], **REDIS_TIMEOUTS, retry=Retry(NoBackoff(), retries=1)
         )
     wire: BaseAdapter = BoundedHTTPAdapter() if config["NOVEMBER7_URL"] else EmbeddedAdapter()
-    session = build_session(
-        wire,
-        ttl=config["NOVEMBER7_TTL"],
-        stale=config["NOVEMBER7_STALE"],
-        path=create_private(Path(config["INSTANCE_DIR"]) / "november7-cache.sqlite"),
+    store = open_store(
+        path=Path(config["INSTANCE_DIR"]) / "november7-cache.sqlite",
         redis=redis,
+        max_bytes=config["NOVEMBER7_CACHE_BYTES"],
+        stale=config["NOVEMBER7_STALE"],
     )
+    url = (config["NOVEMBER7_URL"] or EMBEDDED).rstrip("/") + "/movies/"
 
     def remember(movies: Movies) -> None:
         with app.app_context():
             remember_quietly(movies)
 
     app.extensions["november7"] = Client(
-        session,
-        (config["NOVEMBER7_URL"] or EMBEDDED).rstrip("/") + "/movies/",
-        stale=config["NOVEMBER7_STALE"],
+        ProviderSession(wire, url, ttl=config["NOVEMBER7_TTL"], store=store),
+        BlockCache(store, stale=config["NOVEMBER7_STALE"]),
         deadline=config["NOVEMBER7_DEADLINE"],
         concurrency=config["NOVEMBER7_CONCURRENCY"],
         redis=redis,
-        on_page=remember,
+        on_fetch=remember,
     )
 
 

@@ -59,6 +59,7 @@ def settings() -> dict[str, Any]:
         "NOVEMBER7_URL": "",
         "NOVEMBER7_TTL": 3600,
         "NOVEMBER7_STALE": 604800,
+        "NOVEMBER7_CACHE_BYTES": 2**28,
         "NOVEMBER7_DEADLINE": 2.0,
         "NOVEMBER7_CONCURRENCY": 8,
         "JWT_SECRET_KEY": "a secret of the tests that is long enough",

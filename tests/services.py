@@ -48,7 +48,7 @@ def redis_server() -> Iterator[str]:
     """The URL of a Redis that only this process uses."""
     chosen = "TEST_REDIS_URL" in os.environ and not WORKER
     if not chosen and (binary := shutil.which("redis-server")):
-        with _own_redis(binary) as url:
+        with own_redis(binary) as url:
             yield url
         return
     url = _numbered(REDIS, int(WORKER.removeprefix("gw") or 0))
@@ -76,7 +76,8 @@ def _numbered(url: str, worker: int) -> str:
 
 
 @contextmanager
-def _own_redis(binary: str) -> Iterator[str]:
+def own_redis(binary: str) -> Iterator[str]:
+    """The URL of a Redis that runs while the block does."""
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         process = subprocess.Popen(

@@ -44,7 +44,7 @@ from movies.extensions import db
 from movies.limits import RateLimitExceeded
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
-from movies.november7.errors import BadResponse, Busy, TimedOut, Unavailable
+from movies.november7.errors import BadResponse, Busy, NotCached, TimedOut, Unavailable
 from movies.paging import NoSuchPage
 from movies.problems import Problem
 from movies.users.service import AddressTaken, WrongPassword
@@ -145,6 +145,7 @@ ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
         "provider-timeout",
         {"Retry-After": "3"},
     ),
+    (NotCached(), 504, "Gateway Timeout", "not-cached", {}),
     (NotAcceptable("Not this."), 406, "Not Acceptable", None, {}),
     (RequestedRangeNotSatisfiable(9), 416, "Range Not Satisfiable", None, {}),
 ]

@@ -1,4 +1,4 @@
-"""The movies that we have met, as November 7 described them when they last came by."""
+"""The movies that were fetched from November 7, as it last described them."""
 
 import logging
 import uuid
@@ -17,7 +17,7 @@ from movies.november7.contract import ProviderMovie
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.25  # seconds that a search may be held up by someone who changes the same movies
+LOCK_TIMEOUT = 0.25  # seconds that a search waits for others who change the same movies
 
 
 _KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
@@ -32,10 +32,10 @@ def november7() -> Client:
     return cast(Client, current_app.extensions["november7"])
 
 
-def remember(movies: list[ProviderMovie], *, patience: float | None = None) -> None:
-    """Record movies as November 7 described them just now. One statement a page, idempotent.
+def remember(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
+    """Record movies as November 7 described them just now, in one statement.
 
-    `patience`: seconds to wait for others who change the same movies, if not as long as usual.
+    `timeout`: seconds to wait for others who change the same movies, if not as long as usual.
     """
     seen = now()
     rows = {movie["id"]: _row(movie, seen) for movie in movies}
@@ -48,34 +48,31 @@ def remember(movies: list[ProviderMovie], *, patience: float | None = None) -> N
     # With RETURNING, SQLAlchemy sends all rows in one statement, and compiles it once for all.
     statement = insert.on_conflict_do_update(index_elements=[Movie.id], set_=news)
     ordered = [rows[movie_id] for movie_id in sorted(rows)]  # locks are taken in one order
-    with db.engine.connect() as connection, lock_timeout(connection, patience):
+    with db.engine.connect() as connection, lock_timeout(connection, timeout):
         connection.execute(statement.returning(Movie.id), ordered)
         connection.commit()
 
 
 def remember_quietly(movies: list[ProviderMovie]) -> None:
-    """As `remember`; a failure is logged, for it must not cost anyone a search."""
+    """Like `remember`, but a failure is only logged: the search can be answered without it."""
     try:
-        remember(movies, patience=PATIENCE)
+        remember(movies, timeout=LOCK_TIMEOUT)
     except SQLAlchemyError as error:
-        log.warning("movies were not remembered", extra={"reason": type(error).__name__})
+        log.warning("movies were not recorded", extra={"reason": type(error).__name__})
 
 
-def require(movie_id: uuid.UUID) -> None:
-    """See to it that a movie is recorded here, looking it up in the catalogue if need be.
+def require(movie_id: uuid.UUID, user_id: int) -> None:
+    """Make sure that a movie is recorded here, looking it up in the catalogue if it is not.
 
-    Raises UnknownMovie, or Unavailable where that could not be found out.
+    `user_id`: who asks, so that the look-ups of one user do not crowd out those of others.
+    Raises UnknownMovie, or Unavailable if the look-up failed.
     """
     if is_known(movie_id):
         return
-    client, wanted = november7(), str(movie_id)
-    if client.is_absent(wanted):
+    movie = november7().find_movie(str(movie_id), caller=user_id)
+    if movie is None:
         raise UnknownMovie
-    for page in client.walk(deadline=client.deadline):
-        if any(movie["id"] == wanted for movie in page.movies):
-            remember(page.movies)
-            return
-    raise UnknownMovie
+    remember([movie])
 
 
 def is_known(movie_id: uuid.UUID) -> bool:

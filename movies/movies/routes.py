@@ -1,11 +1,15 @@
 """Endpoints of movies and ratings."""
 
 import uuid
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from flask import Response, after_this_request
+
 from movies.api import Access, Blueprint, caller_id
-from movies.movies import service
+from movies.limits import RateLimit, caller, check_limits
+from movies.movies import preferences, service
 from movies.movies.registry import UnknownMovie
 from movies.movies.schemas import (
     MoviePageSchema,
@@ -18,8 +22,8 @@ from movies.movies.schemas import (
     RatingUpdateSchema,
     SearchParameters,
 )
-from movies.november7.client import Page
-from movies.november7.errors import TimedOut, Unavailable
+from movies.november7.blocks import Page
+from movies.november7.errors import NotCached, TimedOut, Unavailable
 from movies.paging import NoSuchPage, offset_of, page_of, paginate
 from movies.schemas import PageParameters
 from movies.urls import absolute_url
@@ -30,48 +34,106 @@ LOOKUP_FAILURES = (UnknownMovie, Unavailable, TimedOut)
 
 AGE_HEADERS = {
     "Cache-Status": {
-        "description": "Where the answer comes from (RFC 9211)",
+        "description": "Where the response comes from (RFC 9211)",
         "schema": {"type": "string"},
         "example": "november7; hit; ttl=3412",
     },
     "Age": {
-        "description": "Seconds since November 7 gave this answer; the votes are always live",
+        "description": "Seconds since November 7 answered; votes are always up to date",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "Preference-Applied": {
+        "description": "`wait=N` if `Prefer: wait=N` was applied (RFC 7240)",
+        "schema": {"type": "string"},
+    },
 }
+SEARCH_HEADERS = [
+    {
+        "in": "header",
+        "name": "Cache-Control",
+        "description": (
+            "What to accept from the cache (RFC 9111): `max-age=N`, nothing older than N seconds;"
+            " `no-cache`, ask November 7 now; `max-stale=0`, no stale page, not even if November 7"
+            " fails; `only-if-cached`, 504 at once if it is not cached. Ten requests per minute"
+            " and user may rule out what the cache would have served."
+        ),
+        "schema": {"type": "string"},
+        "example": "max-age=60",
+    },
+    {
+        "in": "header",
+        "name": "Prefer",
+        "description": "`wait=N`: wait no longer than N seconds for November 7 (RFC 7240)",
+        "schema": {"type": "string"},
+        "example": "wait=2",
+    },
+]
 LOCATION = {"Location": {"description": "The rating", "schema": {"type": "string"}}}
 
 
-@bp.get("/", access=Access.USER, raises=(NoSuchPage, Unavailable, TimedOut))
+FORCED_FETCHES = RateLimit("forced-fetches", 10, caller)
+
+
+@bp.get(
+    "/",
+    access=Access.USER,
+    raises=(NoSuchPage, NotCached, Unavailable, TimedOut),
+    parameters=SEARCH_HEADERS,
+)
 @bp.arguments(SearchParameters, location="query")
 @bp.response(200, MoviePageSchema, headers=AGE_HEADERS)
 def search_movies(parameters: dict[str, Any]) -> Any:
     """Search movies
 
-    Movies that November 7 finds for a text, each with its live votes and the caller's own. An
-    answer that is known is given at once, and `Age` says how old it is.
+    Returns the movies that November 7 finds for a text, or all movies without one, each with its
+    current votes and the caller's own. Results come from a cache if possible; `Age` says how old
+    they are.
     """
     page, size = parameters["page"], parameters["page_size"]
-    skip = offset_of(page, size)
-    found, movies = service.search(caller_id(), parameters["query"], skip=skip, limit=size)
-    headers = {"Cache-Status": _cache_status(found), "Age": str(found.age)}
-    return page_of(movies, found.total, page, size), headers
+    options: dict[str, Any] = {"before_forced_fetch": partial(check_limits, FORCED_FETCHES)}
+    if (seconds := preferences.wait()) is not None:
+        options["wait"] = seconds
+        _add_headers({"Preference-Applied": f"wait={seconds}"})
+    found, movies = service.search(
+        caller_id(),
+        parameters["query"],
+        skip=offset_of(page, size),
+        limit=size,
+        accept=preferences.freshness(),
+        **options,
+    )
+    _add_headers({"Cache-Status": _cache_status(found), "Age": str(found.age)})
+    return page_of(movies, found.total, page, size)
+
+
+def _add_headers(headers: dict[str, str]) -> None:
+    """Add headers to the response of this request, a problem too."""
+
+    @after_this_request
+    def add(response: Response) -> Response:
+        response.headers.update(headers)
+        return response
 
 
 def _cache_status(page: Page) -> str:
-    """The member of RFC 9211 that says how a search was answered."""
+    """Where a page comes from, as a member of `Cache-Status` (RFC 9211)."""
     match page.source:
         case "hit":
             how = "hit"
         case "stale":
-            how = "hit; detail=" + (
-                "stale-while-revalidate" if page.refreshing else "stale-if-error"
-            )
+            how = f"hit; detail={STALE_DETAILS[page.refresh or 'postponed']}"
         case "miss":
-            how = "fwd=miss"
+            how = f"fwd={page.reason}"
         case "collapsed":
-            how = "fwd=miss; collapsed"
+            how = f"fwd={page.reason}; collapsed"
     return f"november7; {how}; ttl={page.ttl}"
+
+
+STALE_DETAILS = {
+    "scheduled": "stale-while-revalidate",
+    "failing": "stale-if-error",
+    "postponed": "stale",  # so many pages wait for their refresh that this one does not
+}
 
 
 @bp.get("/top/", access=Access.USER, raises=(NoSuchPage,))

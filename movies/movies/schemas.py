@@ -124,13 +124,16 @@ class RatingPartialUpdateSchema(RatingUpdateSchema):
 
 
 class SearchParameters(PageParameters):
-    """What to search for."""
+    """What to search for, and which page of the results."""
 
     query = Text(
         trim=True,
-        required=True,
+        load_default=None,
         validate=validate.Length(1, 200),
-        metadata={"description": "Text that November 7 shall find", "example": "inception"},
+        metadata={
+            "description": "Text to search for; without it, the whole catalogue is listed",
+            "example": "inception",
+        },
     )
 
 

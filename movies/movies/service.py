@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Row, Select, and_, bindparam, func, select
 from movies.extensions import db
 from movies.movies import registry, tallies, votes
 from movies.movies.models import VOTED, Movie, Rating, RatingType
-from movies.november7.client import Page
+from movies.november7.blocks import Page
 from movies.paging import listing
 
 # Statements are built once: building one takes longer than running it.
@@ -49,9 +49,15 @@ class AlreadyRated(Exception):
 # --- movies ---------------------------------------------------------------------------------------
 
 
-def search(user_id: int, query: str, *, skip: int, limit: int) -> tuple[Page, list[dict[str, Any]]]:
-    """A page of November 7's, and its movies with their votes. Raises Unavailable."""
-    page = registry.november7().search(query, skip=skip, limit=limit)
+def search(
+    user_id: int, query: str | None, *, skip: int, limit: int, **options: Any
+) -> tuple[Page, list[dict[str, Any]]]:
+    """A page of search results, and its movies with their votes.
+
+    `options` are those of `Client.search`. Raises Unavailable, NotCached.
+    """
+    client = registry.november7()
+    page = client.search(query, skip=skip, limit=limit, caller=user_id, **options)
     movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
     rows = {row.id: row for row in db.fetch_all(_VOTES, user_id=user_id, movie_ids=movie_ids)}
     movies = zip(movie_ids, page.movies, strict=True)
@@ -60,7 +66,7 @@ def search(user_id: int, query: str, *, skip: int, limit: int) -> tuple[Page, li
 
 def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
     """A movie with its votes. Raises UnknownMovie, or Unavailable if the lookup failed."""
-    registry.require(movie_id)
+    registry.require(movie_id, user_id)
     (row,) = db.fetch_all(_MOVIE, user_id=user_id, movie_id=movie_id)
     return as_movie(row)
 
@@ -130,7 +136,7 @@ def rate(user_id: int, movie_id: uuid.UUID, rating_type: RatingType) -> dict[str
     while (cast := votes.cast(user_id, movie_id, rating_type, replace=False)) is None:
         if db.fetch_all(_rating("movie_id"), user_id=user_id, movie_id=movie_id):
             raise AlreadyRated
-        registry.require(movie_id)
+        registry.require(movie_id, user_id)
     return as_rating(cast[0])
 
 
@@ -143,7 +149,7 @@ def set_rating(
     Raises UnknownMovie, Unavailable, RevokedToken.
     """
     while (cast := votes.cast(user_id, movie_id, rating_type, replace=True)) is None:
-        registry.require(movie_id)
+        registry.require(movie_id, user_id)
     rating, is_new = cast
     return as_rating(rating), is_new
 

@@ -1,244 +1,261 @@
 """November 7 as the rest of the product sees it: pages of movies, and how old they are.
 
-A page that is fresh in the cache is answered from it. One that is stale is answered too, at once,
-while one flight refreshes it behind. One that isn't there is fetched, by one flight for all who
-ask for it.
+A page that is fresh in the cache is served from it. A stale one is served too, at once, while it is
+refreshed in the background. A page that is not cached is fetched, once for all who ask for it.
 """
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, Literal
 
-import orjson
 from redis import Redis
-from requests import Request
-from requests_cache import CachedSession
 
 from movies.november7 import metrics
+from movies.november7.blocks import (
+    Block,
+    BlockKey,
+    Movies,
+    Page,
+    Source,
+    block_keys,
+    joined,
+    page_of,
+)
 from movies.november7.breaker import Breaker
+from movies.november7.cache import NAMESPACE, BlockCache
+from movies.november7.catalogue import Catalogue
 from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
-from movies.november7.errors import InvalidRequest, Overloaded, TimedOut, Unavailable
+from movies.november7.errors import InvalidRequest, NotCached, Overloaded, Unavailable
+from movies.november7.freshness import ANY, Freshness
 from movies.november7.refresher import INTERVAL, BackgroundRefresher
-from movies.november7.session import NAMESPACE, PageKey
+from movies.november7.session import ProviderSession
 from movies.november7.shared_singleflight import SharedSingleFlight
 from movies.november7.singleflight import Call, SingleFlight
 
 log = logging.getLogger(__name__)
 
-WALK_LIMIT = 1000  # movies that a walk asks for at once: the most that was recorded answered
-
-Movies = list[ProviderMovie]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A true answer of November 7.
-
-    `total`: how many movies match in all. `movies`: those of this page. `fetched_at`, `expires_at`:
-    since when it is held and until when it is fresh. `source`: how this caller came by it;
-    `collapsed` is a miss that another caller's flight answered. `refreshing`: whether a stale page
-    is being refreshed. `is_complete`: whether it has the movies that `total` promises.
-    """
-
-    total: int
-    movies: Movies
-    fetched_at: datetime
-    expires_at: datetime
-    source: Literal["hit", "stale", "miss", "collapsed"]
-    refreshing: bool = False
-    is_complete: bool = True
-
-    @property
-    def age(self) -> int:
-        """Whole seconds since November 7 gave this answer."""
-        return max(0, int((datetime.now(UTC) - self.fetched_at).total_seconds()))
-
-    @property
-    def ttl(self) -> int:
-        """Whole seconds for which it is still fresh; negative once it is stale."""
-        return math.floor((self.expires_at - datetime.now(UTC)).total_seconds())
+BACKGROUND = "background"  # the caller of refreshes and probes
 
 
 class Client:
     """The only way to November 7. Safe for any number of threads.
 
-    `url`: of the provider's `/movies/`. `stale`: seconds past its freshness for which a page is
-    still served. `deadline`: seconds that one search may take. `concurrency`: requests under way
-    at once. `redis`: where flights are shared among processes. `on_page` is called with the movies
-    of every page that was fetched, before anyone gets it, on the flight's thread; it must not
-    raise.
+    `deadline`: seconds that one search may take. `concurrency`: requests that run at once. `redis`:
+    where fetches are shared among processes. `on_fetch` is called with the movies of every block
+    that was fetched, before any caller gets it, on the thread of the fetch; it must not raise.
+
+    A `caller` is an opaque key of whoever causes a fetch: callers get equal shares of the requests.
     """
 
     def __init__(
         self,
-        session: CachedSession,
-        url: str,
+        session: ProviderSession,
+        cache: BlockCache,
         *,
-        stale: int,
         deadline: float,
         concurrency: int,
         redis: Redis | None = None,
-        on_page: Callable[[Movies], None] = lambda movies: None,
+        on_fetch: Callable[[Movies], None] = lambda movies: None,
     ) -> None:
-        self.url: str = session.prepare_request(Request("GET", url)).url or url
+        self.cache = cache
         self.breaker = Breaker()
-        self.cache: Any = session.cache
-        self._session = session
-        self._stale = timedelta(seconds=stale)
         self.deadline = deadline
+        self._session = session
         self._single_flight = SingleFlight(concurrency)
         self._shared: SharedSingleFlight | None = None
         if redis is not None:
-            self._shared = SharedSingleFlight(redis, NAMESPACE, lambda: bool(self.cache.is_outage))
-        self._on_page = on_page
-        self._walked: tuple[datetime, set[str]] = (datetime.min.replace(tzinfo=UTC), set())
+            self._shared = SharedSingleFlight(redis, NAMESPACE, lambda: cache.store.is_away)
+        self._on_fetch = on_fetch
         probes = max(1, concurrency // 2)
-        self._probe_patience = min(deadline, INTERVAL * max(2, probes))
+        self._probe_timeout = min(deadline, INTERVAL * max(2, probes))
         self._probe_numbers = count()
         self._refresher = BackgroundRefresher(
-            self.breaker, probe=self._probe, refresh=self._refresh, at_once=probes
+            self.breaker, probe=self._probe, refresh=self._refresh, concurrency=probes
         )
+        self._catalogue = Catalogue(self._cached_block, self._fetched_block)
 
-    def search(self, query: str, *, skip: int, limit: int) -> Page:
-        """The movies that match `query`: `limit` of them, from the `skip`th on.
+    @property
+    def url(self) -> str:
+        """The URL of the provider's movies."""
+        return self._session.url
 
-        Raises Unavailable, or a kind of it, where nothing true can be said.
+    def search(
+        self,
+        query: str | None,
+        *,
+        skip: int,
+        limit: int,
+        caller: Hashable = None,
+        accept: Freshness = ANY,
+        wait: float = math.inf,
+        before_forced_fetch: Callable[[], None] = lambda: None,
+    ) -> Page:
+        """The movies that match `query`, or all: `limit` of them from the `skip`th on.
+
+        `accept`: which cached pages will do. `wait`: seconds, at most, that the caller waits for
+        November 7. `before_forced_fetch` is called, once, if `accept` rules out what the cache
+        would have served; what it raises is raised.
+
+        Raises Unavailable, or a kind of it, if there is no usable answer, and NotCached if `accept`
+        allows no fetch.
         """
-        wanted = PageKey(query, skip, limit)
-        page = self._held(wanted)
-        metrics.CACHE.labels(page.source if page else "miss").inc()
-        if page is None:
-            return self._fetch(wanted, Deadline.after(self.deadline))
-        if page.source == "stale":
-            return replace(page, refreshing=self._refresher.schedule(wanted))
-        return page
+        deadline = Deadline.after(self.deadline)
+        until = Deadline.after(min(wait, self.deadline))
+        is_forced = False
+        parts: list[tuple[BlockKey, Page]] = []
+        for key in block_keys(query, skip, limit):
+            if parts and parts[-1][1].total <= key.skip:
+                break
+            now = time.time()
+            block = self._cached_block(key)
+            reason = accept.refusal(block, now) if block is not None else "miss"
+            if block is not None and reason is None:
+                parts.append((key, self._served(key, block, now)))
+                continue
+            metrics.CACHE.labels("miss").inc()
+            if accept.only_if_cached:
+                raise NotCached
+            is_unwanted = reason != "miss"
+            if not is_forced and (is_unwanted or accept.always_fetches):
+                is_forced = True
+                before_forced_fetch()
+            page = self._fetch(key, deadline, until, caller, since=now if is_unwanted else None)
+            parts.append((key, replace(page, reason=reason or "miss")))
+        return joined(parts, skip, limit)
 
-    def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Page]:
-        """The whole catalogue page by page, one request at a time.
+    def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Block]:
+        """The whole catalogue, block by block, one request at a time.
 
-        `deadline`: seconds for the whole walk; without it each page has a deadline of its own.
-        `refresh`: ask for every page anew, else those that are fresh in the cache count. No page
-        is ever stale. Raises as `search`.
+        `deadline`: seconds for all blocks; by default each has a deadline of its own. `refresh`:
+        fetch every block, else those that are fresh in the cache count. No block is stale. Raises
+        as `search`.
         """
         until = Deadline.after(deadline) if deadline is not None else None
-        fresh_until = datetime.max.replace(tzinfo=UTC)
-        met: set[str] = set()
-        skip, total = 0, 1
-        while skip < total:
-            wanted = PageKey(None, skip, WALK_LIMIT)
-            page = None if refresh else self._held(wanted)
-            if page is None or page.source == "stale":
-                if until is not None and not until.left():
-                    raise TimedOut("the catalogue could not be walked in time")
-                since = datetime.now(UTC) if refresh else None
-                page = self._fetch(wanted, until or Deadline.after(self.deadline), since)
-            yield page
-            fresh_until = min(fresh_until, page.expires_at)
-            met.update(movie["id"] for movie in page.movies)
-            total = page.total
-            skip += WALK_LIMIT
-        self._walked = (fresh_until, met)
+        since = time.time() if refresh else None
+        return self._catalogue.walk(lambda: until or Deadline.after(self.deadline), since)
 
-    def is_absent(self, movie_id: str) -> bool:
-        """Whether a walk to the end, whose pages are all still fresh, did not meet this movie."""
-        fresh_until, met = self._walked
-        return datetime.now(UTC) < fresh_until and movie_id not in met
+    def find_movie(self, movie_id: str, *, caller: Hashable = None) -> ProviderMovie | None:
+        """The movie with this id, in lower case, or None if the catalogue has no such movie.
+
+        Raises Unavailable, or a kind of it, if that could not be found out.
+        """
+        if self._catalogue.is_absent(movie_id):
+            return None
+        if self.breaker.is_open and not self._catalogue.may_hold(movie_id):
+            self._fail_fast()
+        return self._catalogue.find(movie_id, Deadline.after(self.deadline), caller)
 
     def close(self) -> None:
-        """Give back what is held: threads, connections, the cache's store.
-
-        In this order: closing a SQLite connection that a flight still reads from crashes Python.
-        """
+        """Release what is held: threads first, then the connections that they use."""
         self._refresher.close()
         self._single_flight.close()
-        self._session.close()  # type: ignore[no-untyped-call]
+        self._session.close()
 
-    def _held(self, wanted: PageKey) -> Page | None:
-        """The page that the cache holds, fresh or stale; None if there is none to be served."""
-        response = self.cache.get_response(wanted.key(self.url))
-        if response is None or response.expires is None:
-            return None
-        now = datetime.now(UTC)
-        if now >= response.expires + self._stale:
-            return None
-        return _page(response, "hit" if now < response.expires else "stale")
+    def _cached_block(self, key: BlockKey) -> Block | None:
+        return self.cache.get(key.cache_key(self.url))
 
-    def _fetch(self, wanted: PageKey, deadline: Deadline, since: datetime | None = None) -> Page:
-        """The page from a flight, one's own or another's."""
-        flight, joined = self._book(wanted, deadline, since=since)
-        page: Page = self._single_flight.wait(flight, deadline)
-        return replace(page, source="collapsed") if joined else page
+    def _served(self, key: BlockKey, block: Block, now: float) -> Page:
+        """A cached block as a page; a stale one is scheduled for a refresh."""
+        if block.is_fresh(now):
+            metrics.CACHE.labels("hit").inc()
+            return page_of(block, "hit")
+        metrics.CACHE.labels("stale").inc()
+        return replace(page_of(block, "stale"), refresh=self._refresher.schedule(key))
 
-    def _refresh(self, wanted: PageKey) -> Call:
-        return self._book(wanted, Deadline.after(self.deadline), is_refresh=True)[0]
+    def _fetched_block(
+        self, key: BlockKey, deadline: Deadline, since: float | None, caller: Hashable
+    ) -> Block:
+        page = self._fetch(key, deadline, deadline, caller, since)
+        return Block(page.total, page.movies, page.fetched_at, page.expires_at, page.is_complete)
+
+    def _fetch(
+        self,
+        key: BlockKey,
+        deadline: Deadline,
+        until: Deadline,
+        caller: Hashable,
+        since: float | None,
+    ) -> Page:
+        """The block from a fetch, this caller's or another's that is running.
+
+        `deadline` is that of the fetch, `until` that of the caller. An answer that another process
+        stores meanwhile counts if it is newer than `since`, a Unix time.
+        """
+        call, is_joined = self._submit(key, deadline, caller, since=since)
+        page: Page = self._single_flight.wait(call, until, caller)
+        return replace(page, source="collapsed") if is_joined else page
+
+    def _refresh(self, key: BlockKey) -> Call:
+        return self._submit(key, Deadline.after(self.deadline), BACKGROUND, is_refresh=True)[0]
 
     def _probe(self) -> Call:
-        """Ask for the first movie of all, whatever the breaker says."""
-        deadline = Deadline.after(self._probe_patience)
-        fetch = partial(self._ask, PageKey(None, 0, 1))
-        return self._single_flight.submit(f"probe-{next(self._probe_numbers)}", deadline, fetch)[0]
+        """Submit a request for the first movie of all, even while the breaker is open."""
+        deadline = Deadline.after(self._probe_timeout)
+        fetch = partial(self._ask, BlockKey(None, 0, 1))
+        key = f"probe-{next(self._probe_numbers)}"
+        return self._single_flight.submit(key, deadline, fetch, BACKGROUND)[0]
 
-    def _book(
+    def _submit(
         self,
-        wanted: PageKey,
+        key: BlockKey,
         deadline: Deadline,
+        caller: Hashable,
         *,
-        since: datetime | None = None,
+        since: float | None = None,
         is_refresh: bool = False,
     ) -> tuple[Call, bool]:
         self._fail_fast()
-        fetch = partial(self._fly, wanted, since, is_refresh)
-        return self._single_flight.submit(wanted.key(self.url), deadline, fetch)
+        run = partial(self._run, key, since, is_refresh)
+        return self._single_flight.submit(key.cache_key(self.url), deadline, run, caller)
 
     def _fail_fast(self) -> None:
         if self.breaker.is_open:
+            self._refresher.begin()
             wait = max(INTERVAL, self.breaker.hold_left)
             raise Unavailable("November 7 is down", retry_after=math.ceil(wait))
 
-    def _fly(
-        self, wanted: PageKey, since: datetime | None, is_refresh: bool, deadline: Deadline
+    def _run(
+        self, key: BlockKey, since: float | None, is_refresh: bool, deadline: Deadline
     ) -> Page:
-        """One flight: this process asks, unless another has just done so or is doing it."""
-        landed = partial(self._landed, wanted, since)
-        ask = partial(self._ask, wanted, deadline)
+        """Ask November 7, unless another process has just done so or is doing it."""
+        cached = partial(self._stored, key, since, time.time())
+        ask = partial(self._ask, key, deadline)
         try:
-            self._fail_fast()  # it may have queued for long
-            page: Page | None
+            self._fail_fast()  # the call may have been queued for long
             if self._shared is not None:
-                page = self._shared.fetch(wanted.key(self.url), deadline, ask, landed)
+                page = self._shared.fetch(key.cache_key(self.url), deadline, ask, cached)
             else:
-                page = landed() or ask()
+                page = cached() or ask()
         except Unavailable:
             if is_refresh:
-                self._refresher.failed(wanted)
+                self._refresher.failed(key)
             raise
         self.breaker.succeeded()
-        self._refresher.done(wanted)
+        self._refresher.done(key)
         return page
 
-    def _landed(self, wanted: PageKey, since: datetime | None) -> Page | None:
-        """The page if it is fresh by now, and not older than `since`."""
-        page = self._held(wanted)
-        if page is None or page.source == "stale" or (since and page.fetched_at < since):
+    def _stored(self, key: BlockKey, since: float | None, started: float) -> Page | None:
+        """The block in the store if it is fresh by now, and newer than `since`."""
+        block = self.cache.get(key.cache_key(self.url), from_store=True)
+        if block is None or not block.is_fresh(time.time()):
             return None
-        return replace(page, source="miss")
+        if since is not None and block.fetched_at <= since:
+            return None
+        source: Source = "collapsed" if block.fetched_at >= started else "hit"
+        return page_of(block, source)
 
-    def _ask(self, wanted: PageKey, deadline: Deadline) -> Page:
-        """Ask November 7 and keep what it answers."""
-        had_time = deadline.left() > self.deadline / 2  # else it is our queue that failed
-        request = self._session.prepare_request(
-            Request("GET", self.url, params=wanted.parameters())
-        )
-        held = self._held(wanted)
-        request.needs_complete = held is not None and held.is_complete  # type: ignore[attr-defined]
+    def _ask(self, key: BlockKey, deadline: Deadline) -> Page:
+        """Ask November 7, and store its answer."""
+        had_time = deadline.left() > self.deadline / 2  # else it is our own queue that is slow
+        held = self._cached_block(key)
+        needs_complete = held is not None and held.is_complete
         try:
-            response = self._session.send(request, timeout=deadline.left(), force_refresh=True)
+            block = self._session.fetch(key, timeout=deadline.left(), needs_complete=needs_complete)
         except InvalidRequest:
             log.exception("November 7 called our request invalid: this is a defect")
             raise
@@ -255,26 +272,6 @@ class Client:
                 self._refresher.begin()
             raise
         self.breaker.succeeded()
-        fetched: Any = response  # requests-cache adds its attributes to the transport's response
-        page = Page(
-            fetched.page.total,
-            fetched.page.movies,
-            fetched.created_at,
-            fetched.expires,
-            "miss",
-            is_complete=fetched.page.is_complete,
-        )
-        self._on_page(page.movies)
-        return page
-
-
-def _page(response: Any, source: Literal["hit", "stale", "miss"]) -> Page:
-    body = orjson.loads(response.content)
-    return Page(
-        body["total"],
-        body["items"],
-        response.created_at,
-        response.expires,
-        source,
-        is_complete=body.get("is_complete", True),
-    )
+        self._on_fetch(block.movies)
+        self.cache.remember(key.cache_key(self.url), block)
+        return page_of(block, "miss")

@@ -116,3 +116,7 @@ class InvalidRequest(Unavailable):
     """422, the only status that is about the request: a retry would not help."""
 
     outcome = "invalid_request"
+
+
+class NotCached(Exception):
+    """The caller accepts cached answers only, and the cache has none that is fresh enough."""

@@ -1,32 +1,35 @@
-"""What happens in the background: refreshes of stale pages, and probes while November 7 is down.
+"""Work in the background: refreshes of stale blocks, and probes while November 7 is down.
 
-A process begins this when a stale page is served or its breaker opens, and ends it when nothing is
-left to do. At most half the bulkhead is used for it: searches that wait come first.
+The thread starts when a stale block is served or the breaker opens, and ends when nothing is left
+to do. It uses at most half the bulkhead: searches that wait come first.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
+from movies.november7.blocks import BlockKey
 from movies.november7.breaker import Breaker
 from movies.november7.errors import Unavailable
-from movies.november7.session import PageKey
 from movies.november7.singleflight import Call
 
-INTERVAL = 2.0  # seconds between two looks, unless there is a reason for one
-MAX_PENDING = 1000  # pages, at most, whose refresh is remembered
-ATTEMPTS = 3  # refreshes of one page that may fail while the provider answers others
+log = logging.getLogger(__name__)
+
+INTERVAL = 2.0  # seconds between two rounds, unless something happens before
+MAX_PENDING = 1000  # blocks, at most, that wait for their refresh
+MAX_FAILURES = 3  # failed refreshes of one block that are retried while November 7 is up
 
 
 class BackgroundRefresher:
-    """Refreshes the stale pages that are served, and probes a provider that is down.
+    """Refreshes the stale blocks that are served, and probes a provider that is down.
 
-    A page whose refresh fails is tried again when the provider is back, if it is down, and else
-    ATTEMPTS times; after that the next search that serves the page begins anew. `probe` starts a
-    request that is sent whatever the breaker says; `refresh` starts the refresh of a page. At most
-    `at_once` of them are under way.
+    A block whose refresh fails is retried when November 7 is back, if it is down, and otherwise
+    MAX_FAILURES times; after that, the next search that serves the block schedules it again.
+    `probe` submits a request that is sent even while the breaker is open; `refresh` submits the
+    refresh of a block. At most `concurrency` of them run at once.
     """
 
     def __init__(
@@ -34,90 +37,103 @@ class BackgroundRefresher:
         breaker: Breaker,
         *,
         probe: Callable[[], Call],
-        refresh: Callable[[PageKey], Call],
-        at_once: int,
+        refresh: Callable[[BlockKey], Call],
+        concurrency: int,
     ) -> None:
         self._breaker = breaker
         self._probe = probe
         self._refresh = refresh
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._lock = threading.Lock()
-        self._running = self._closed = False
-        self._thread: threading.Thread | None = None
-        self._awake = threading.Event()
-        self._pending: dict[PageKey, int] = {}  # with how often the refresh has failed since
-        self._under_way: dict[object, Future[Any]] = {}
+        self._closed = False
+        self._thread: threading.Thread | None = None  # None while nothing is left to do
+        self._wake = threading.Event()
+        self._pending: dict[BlockKey, int] = {}  # with the number of failed refreshes
+        self._running: dict[object, Future[Any]] = {}
 
     def begin(self) -> None:
-        """Look after the provider from now on, unless that is being done."""
+        """Start the thread unless it is running."""
         with self._lock:
-            if self._running or self._closed:
+            if self._thread is not None or self._closed:
                 return
-            self._running = True
-            self._thread = threading.Thread(
-                target=self._run, name="november7-recovery", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="november7-refresher", daemon=True)
+            self._thread = thread
+            try:
+                thread.start()
+            except RuntimeError:  # the next search that finds work tries again
+                self._thread = None
+                log.exception("the background refresher could not be started")
 
-    def schedule(self, page: PageKey) -> bool:
-        """Have a stale page refreshed, as soon as there is room; whether that is under way."""
+    def schedule(self, key: BlockKey) -> Literal["scheduled", "failing", "postponed"]:
+        """Have a stale block refreshed as soon as there is room.
+
+        Returns `failing` if that is when November 7 is back, `postponed` if too many blocks wait.
+        """
         with self._lock:
-            if page not in self._pending and len(self._pending) < MAX_PENDING:
-                self._pending[page] = 0
-            is_wanted = page in self._pending
-        if not self._breaker.is_open:
-            self._awake.set()
+            if key not in self._pending and len(self._pending) < MAX_PENDING:
+                self._pending[key] = 0
+            is_pending = key in self._pending
         self.begin()
-        return is_wanted and not self._breaker.is_open
+        if self._breaker.is_open:
+            return "failing"
+        self._wake.set()
+        return "scheduled" if is_pending else "postponed"
 
-    def failed(self, page: PageKey) -> None:
-        """Count a failed refresh; one that failed because the provider is down doesn't count."""
+    def failed(self, key: BlockKey) -> None:
+        """Count a failed refresh, unless it failed because November 7 is down."""
         with self._lock:
-            failures = self._pending.pop(page, 0) + (not self._breaker.is_open)
-            if failures <= ATTEMPTS and len(self._pending) < MAX_PENDING:
-                self._pending[page] = failures
+            failures = self._pending.pop(key, 0) + (not self._breaker.is_open)
+            if failures <= MAX_FAILURES and len(self._pending) < MAX_PENDING:
+                self._pending[key] = failures
         self.begin()
 
-    def done(self, page: PageKey) -> None:
-        """Forget a page: it is fresh."""
+    def done(self, key: BlockKey) -> None:
+        """Forget a block that is fresh."""
         with self._lock:
-            self._pending.pop(page, None)
+            self._pending.pop(key, None)
 
     def close(self) -> None:
-        """Look after nothing any more."""
+        """End the thread."""
         with self._lock:
             self._closed = True
-        self._awake.set()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        self._wake.set()
+        if thread is not None:
+            thread.join()
 
     def _run(self) -> None:
         while True:
-            self._awake.wait(INTERVAL)
-            self._awake.clear()
+            self._wake.wait(INTERVAL)
+            self._wake.clear()
             with self._lock:
-                self._under_way = {
-                    name: landing for name, landing in self._under_way.items() if not landing.done()
-                }
-                owed = list(self._pending)
-                if self._closed or (not owed and not self._breaker.is_open):
-                    self._running = False
+                pending = list(self._pending)
+                if self._closed or (not pending and not self._breaker.is_open):
+                    self._thread = None
                     return
             try:
-                if self._breaker.is_open and not self._breaker.hold_left:
-                    self._start(object(), self._probe)
-                for page in owed if not self._breaker.is_open else ():
-                    self._start(page, partial(self._refresh, page))
-            except Unavailable:  # no room: at the next look
+                self._submit(pending)
+            except Unavailable:  # no room: in the next round
                 continue
+            except Exception:  # a defect must not end probes and refreshes for good
+                log.exception("a round of the background refresher failed")
 
-    def _start(self, name: object, begin: Callable[[], Call]) -> None:
-        if name not in self._under_way and len(self._under_way) < self._at_once:
-            landing = begin().future
-            self._under_way[name] = landing
-            landing.add_done_callback(self._landed)
+    def _submit(self, pending: list[BlockKey]) -> None:
+        running = self._running
+        self._running = {name: future for name, future in running.items() if not future.done()}
+        if self._breaker.is_open:
+            if not self._breaker.hold_left:
+                self._start(object(), self._probe)
+            return
+        for key in pending:
+            self._start(key, partial(self._refresh, key))
 
-    def _landed(self, landing: Future[Any]) -> None:
-        """Look again at once after a success: the breaker may have closed, a place is free."""
-        if landing.exception() is None:
-            self._awake.set()
+    def _start(self, name: object, submit: Callable[[], Call]) -> None:
+        if name not in self._running and len(self._running) < self._concurrency:
+            future = submit().future
+            self._running[name] = future
+            future.add_done_callback(self._finished)
+
+    def _finished(self, future: Future[Any]) -> None:
+        """Start the next round at once after a success: the breaker may have closed."""
+        if future.exception() is None:
+            self._wake.set()

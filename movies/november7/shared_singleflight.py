@@ -1,9 +1,9 @@
-"""One flight among all processes that share a Redis.
+"""One fetch for all processes that share a Redis.
 
-The process that sets the key `flight:<page>` leads: it fetches, and the others wait. The key
-expires LEASE seconds after its last renewal, so a leader that dies is replaced, and the leader
-leaves its outcome under `landing:<token>` for those who waited for that very flight, so a failure
-reaches them and nobody who comes later.
+The process that sets the key `flight:<key>` is the leader: it fetches, and the others follow it.
+The key expires LEASE seconds after its last renewal, so a leader that dies is replaced. The leader
+leaves its outcome under `outcome:<token>` for the processes that followed this very fetch, so a
+failure reaches them and nobody who comes later.
 """
 
 import logging
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -23,61 +23,63 @@ from movies.november7.errors import TimedOut, Unavailable
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 LEASE = 1.5  # seconds
 POLL = 0.025  # seconds
-KEPT = 10  # seconds that an outcome is there for those who wait for it
-LANDED = b"landed"
+OUTCOME_TTL = 10  # seconds for which an outcome is kept for the followers
+SUCCESS = b"success"
 
 
 class SharedSingleFlight:
-    """Leads or follows, flight by flight. Where Redis fails, everyone leads.
+    """Leads or follows, fetch by fetch. If Redis fails, every process leads.
 
-    `is_outage`: whether Redis is known to fail, so that it need not be asked to find out.
+    `is_away`: whether Redis is known not to answer, so that it need not be asked.
     """
 
-    def __init__(self, redis: Redis, namespace: str, is_outage: Callable[[], bool]) -> None:
+    def __init__(self, redis: Redis, namespace: str, is_away: Callable[[], bool]) -> None:
         self._redis = redis
         self._namespace = namespace
-        self._is_away = is_outage
+        self._is_away = is_away
 
     def fetch(
         self,
         key: str,
         deadline: Deadline,
-        lead: Callable[[], Any],
-        landed: Callable[[], Any | None],
-    ) -> Any:
-        """What `landed` finds, or what `lead` brings where this process has to fetch.
+        fetch: Callable[[], T],
+        cached: Callable[[], T | None],
+    ) -> T:
+        """What `cached` finds, or what `fetch` returns if this process is the leader.
 
-        Raises what the leader raised, wherever it ran, or TimedOut at the deadline.
+        Raises what `fetch` raised, in whichever process it ran, or TimedOut at the deadline.
         """
         if self._is_away():
-            return lead()
+            return fetch()
         token = uuid4().hex
         lease = self._redis.lock(self._name("flight", key), timeout=LEASE, thread_local=False)
         try:
             while not lease.acquire(blocking=False, token=token):
                 self._follow(str(lease.name), deadline)
-                found = landed()
+                found = cached()
                 if found is not None:
                     return found
         except RedisError as error:
-            log.warning("flights are not shared", extra={"reason": type(error).__name__})
-            return lead()
+            reason = {"reason": type(error).__name__}
+            log.warning("fetches are not shared with other processes", extra=reason)
+            return fetch()
         with self._leading(lease, token):
-            found = landed()
-            return lead() if found is None else found
+            found = cached()
+            return fetch() if found is None else found
 
     def _follow(self, lease: str, deadline: Deadline) -> None:
-        """Wait until the flight that holds `lease` has landed or its leader is gone.
+        """Wait until the fetch of the process that holds `lease` is over, or that process died.
 
-        Raises the flight's failure, or TimedOut at the deadline.
+        Raises the fetch's failure, or TimedOut at the deadline.
         """
         leader: Any = self._redis.get(lease)
         while leader is not None and deadline.left():
-            landing = self._name("landing", leader.decode())
-            holder, outcome = self._redis.mget(lease, landing)
-            if outcome == LANDED:
+            holder, outcome = self._redis.mget(lease, self._name("outcome", leader.decode()))
+            if outcome == SUCCESS:
                 return
             if outcome is not None:
                 failure = orjson.loads(outcome)
@@ -91,10 +93,13 @@ class SharedSingleFlight:
 
     @contextmanager
     def _leading(self, lease: Lock, token: str) -> Iterator[None]:
-        """Renew the lease while the block runs, then publish its outcome and let go."""
+        """Renew the lease while the block runs, then publish its outcome and release the lease."""
         over = threading.Event()
-        threading.Thread(target=_renew, args=(lease, over), daemon=True).start()
-        outcome = LANDED
+        try:
+            threading.Thread(target=_renew, args=(lease, over), daemon=True).start()
+        except RuntimeError:  # the lease expires early: at worst another process fetches too
+            log.warning("no thread could be started to renew a lease")
+        outcome = SUCCESS
         try:
             yield
         except Unavailable as error:
@@ -108,7 +113,7 @@ class SharedSingleFlight:
         finally:
             over.set()
             with suppress(RedisError):
-                self._redis.set(self._name("landing", token), outcome, ex=KEPT)
+                self._redis.set(self._name("outcome", token), outcome, ex=OUTCOME_TTL)
                 lease.release()
 
     def _name(self, kind: str, key: str) -> str:
@@ -116,7 +121,7 @@ class SharedSingleFlight:
 
 
 def _renew(lease: Lock, over: threading.Event) -> None:
-    """Keep `lease` from expiring until `over`; where Redis fails it expires, and another leads."""
+    """Keep `lease` from expiring until `over`; if Redis fails it expires, and another leads."""
     with suppress(RedisError):
         while not over.wait(LEASE / 3):
             lease.reacquire()

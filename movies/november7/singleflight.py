@@ -1,14 +1,16 @@
 """One fetch for many callers, and no more fetches at once than the bulkhead allows.
 
-A flight is the fetch of one page. It runs on a thread of its own pool, so whoever waits for it can
-leave at the deadline whatever the wire does, and a caller that dies takes no flight with it.
+A call is the fetch of one key. It runs on a thread of its own pool, so whoever waits for it can
+leave at the deadline whatever the connection does. Callers take turns: one of them with many calls
+cannot keep the others waiting.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as WaitedTooLong
+from concurrent.futures import TimeoutError as WaitTimeout
 from contextvars import copy_context
 from typing import Any
 
@@ -17,100 +19,165 @@ from movies.november7.deadline import Deadline
 from movies.november7.errors import Busy, TimedOut
 
 MAX_WAITERS = 192  # callers that wait at once; gunicorn.conf.py has threads to spare beyond them
-USUAL_SECONDS = 0.3  # what November 7 takes when it is well: the first guess
-WEIGHT = 0.2  # of the newest flight in the moving average of their duration
+USUAL_SECONDS = 0.3  # what November 7 takes for an answer: the first estimate
+WEIGHT = 0.2  # of the newest call in the moving average of durations
 
 
 class Call:
-    """A fetch under way or queued; `begun` is None until it has left the queue."""
+    """A fetch that is queued or running; `started` is None until it has left the queue."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(
+        self, key: str, deadline: Deadline, caller: Hashable, fetch: Callable[[Deadline], Any]
+    ) -> None:
+        self.key = key
         self.deadline = deadline
-        self.begun: float | None = None
+        self.caller = caller
+        self.fetch = fetch
+        self.context = copy_context()
+        self.started: float | None = None
         self.future: Future[Any] = Future()
 
 
 class SingleFlight:
-    """The flights of this process, at most `concurrency` of them under way."""
+    """The calls of this process: one for each key, at most `concurrency` of them running.
+
+    One caller runs at most three quarters of them at a time, and has at most three quarters of
+    those who wait. The next to run is a call of the caller who has the fewest running.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
+        self._share = share_of(concurrency)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="november7")
         self._lock = threading.Lock()
         self._calls: dict[str, Call] = {}
-        self._waiters = 0
+        self._queues: dict[Hashable, deque[Call]] = {}  # by caller, the next in turn first
+        self._running: Counter[Hashable] = Counter()  # by caller
+        self._waiters: Counter[Hashable] = Counter()  # by caller
         self._usual_seconds = USUAL_SECONDS
 
     def submit(
-        self, key: str, deadline: Deadline, fetch: Callable[[Deadline], Any]
+        self,
+        key: str,
+        deadline: Deadline,
+        fetch: Callable[[Deadline], Any],
+        caller: Hashable = None,
     ) -> tuple[Call, bool]:
-        """The flight for `key`, and whether it was booked before: joined, then, not begun.
+        """The call for `key`, and whether it was submitted before, perhaps by another caller.
 
-        Raises Busy where a new flight could not land before its deadline.
+        Raises Busy if a new call could not be answered before its deadline.
         """
         with self._lock:
-            flight = self._calls.get(key)
-            if flight is not None:
+            call = self._calls.get(key)
+            if call is not None:
                 metrics.JOINED.inc()
-                return flight, True
-            self._refuse_what_cannot_land(deadline)
-            flight = self._calls[key] = Call(deadline)
-        self._pool.submit(copy_context().run, self._fly, key, flight, fetch)
-        return flight, False
+                return call, True
+            self._refuse_if_late(caller, deadline)
+            call = self._calls[key] = Call(key, deadline, caller, fetch)
+            self._queues.setdefault(caller, deque()).append(call)
+            self._start_next()
+        return call, False
 
-    def wait(self, flight: Call, deadline: Deadline) -> Any:
-        """What `flight` brings. Raises its failure, TimedOut at the deadline, or Busy at once."""
+    def wait(self, call: Call, deadline: Deadline, caller: Hashable = None) -> Any:
+        """The result of `call`.
+
+        Raises what its fetch raised, TimedOut at the deadline, and Busy if too many wait or the
+        call was still queued at its own deadline.
+        """
         with self._lock:
-            if self._waiters >= MAX_WAITERS:
+            everyone, own = self._waiters.total(), self._waiters[caller]
+            if everyone >= MAX_WAITERS or own >= share_of(MAX_WAITERS):
                 metrics.BULKHEAD_REFUSALS.inc()
                 raise Busy("too many searches are waiting")
-            self._waiters += 1
+            self._waiters[caller] += 1
         try:
-            return flight.future.result(timeout=deadline.left())
-        except WaitedTooLong as error:
-            if flight.future.done():  # at this very moment
-                return flight.future.result()
-            if flight.begun is None:
+            return call.future.result(timeout=deadline.left())
+        except WaitTimeout as error:
+            if call.future.done():  # at this very moment
+                return call.future.result()
+            if call.started is None and not call.deadline.left():
                 raise Busy("November 7 could not be asked in time") from error
             raise TimedOut("November 7 did not answer in time") from error
         finally:
             with self._lock:
-                self._waiters -= 1
+                _decrement(self._waiters, caller)
 
     def close(self) -> None:
-        """Drop the flights that are queued, and wait until those under way have landed."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Fail the calls that are queued, and wait for those that are running."""
+        with self._lock:
+            queued = [call for queue in self._queues.values() for call in queue]
+            self._queues.clear()
+        for call in queued:
+            call.future.set_exception(Busy("the client was closed"))
+        self._pool.shutdown(wait=True)
 
-    def _refuse_what_cannot_land(self, deadline: Deadline) -> None:
-        """Raise Busy if, with as many before it, a new flight would land past `deadline`."""
-        waves = len(self._calls) // self._concurrency
-        if not waves:
+    def _refuse_if_late(self, caller: Hashable, deadline: Deadline) -> None:
+        """Raise Busy if a new call would be answered after `deadline`, behind those before it."""
+        own = self._running[caller] + len(self._queues.get(caller, ()))
+        callers = self._running.keys() | self._queues.keys() | {caller}
+        ahead = min(len(self._calls), (own + 1) * len(callers) - 1)
+        rounds = max(ahead // self._concurrency, own // self._share)
+        if not rounds:
             return
         now = time.monotonic()
-        ages = [now - flight.begun for flight in self._calls.values() if flight.begun]
+        ages = [now - call.started for call in self._calls.values() if call.started]
         usual = max(self._usual_seconds, sum(ages) / len(ages) if ages else 0.0)
-        expected = (waves + 1) * usual
+        expected = (rounds + 1) * usual
         if expected > deadline.left():
             metrics.BULKHEAD_REFUSALS.inc()
-            raise Busy("more is asked than November 7 answers in time", retry_after=int(expected))
+            raise Busy("November 7 could not answer in time", retry_after=int(expected))
 
-    def _fly(self, key: str, flight: Call, fetch: Callable[[Deadline], Any]) -> None:
-        """Fetch, and hand everyone who waits the answer or the failure."""
+    def _start_next(self) -> None:
+        """Start queued calls while there is room. The lock is held."""
+        while self._running.total() < self._concurrency:
+            able = [caller for caller in self._queues if self._running[caller] < self._share]
+            if not able:
+                return
+            caller = min(able, key=self._running.__getitem__)  # the first of those with the fewest
+            queue = self._queues.pop(caller)
+            call = queue.popleft()
+            if queue:
+                self._queues[caller] = queue  # behind the other callers
+            self._running[caller] += 1
+            try:
+                self._pool.submit(call.context.run, self._run, call)
+            except RuntimeError:  # no thread could be started, or the pool is shut down
+                del self._calls[call.key]
+                _decrement(self._running, caller)
+                call.future.set_exception(Busy("no thread could be started"))
+
+    def _run(self, call: Call) -> None:
+        """Fetch, and hand the result or the failure to everyone who waits."""
+        if call.future.done():  # its start was reported as failed
+            return
         result, failure = None, None
-        flight.begun = time.monotonic()
+        call.started = time.monotonic()
         try:
-            if not flight.deadline.left():
+            if not call.deadline.left():
                 raise Busy("November 7 could not be asked in time")
             with metrics.IN_USE.track_inprogress():
-                result = fetch(flight.deadline)
+                result = call.fetch(call.deadline)
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             failure = error
-        seconds = time.monotonic() - flight.begun
+        seconds = time.monotonic() - call.started
         with self._lock:
-            del self._calls[key]
-            if failure is None or isinstance(failure, TimedOut):  # others say nothing of its pace
+            del self._calls[call.key]
+            _decrement(self._running, call.caller)
+            if failure is None or isinstance(failure, TimedOut):  # others say nothing of its speed
                 self._usual_seconds += WEIGHT * (seconds - self._usual_seconds)
+            self._start_next()
         if failure is None:
-            flight.future.set_result(result)
+            call.future.set_result(result)
         else:
-            flight.future.set_exception(failure)
+            call.future.set_exception(failure)
+
+
+def share_of(places: int) -> int:
+    """How many of `places` one caller may take, so that some are left for others."""
+    return max(1, places - places // 4)
+
+
+def _decrement(counter: Counter[Hashable], key: Hashable) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

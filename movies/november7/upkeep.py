@@ -1,25 +1,26 @@
-"""Looking after the cache: what is in it, and making it go."""
+"""What operators do with the cache: see what it holds, and clear it. Raises the store's errors."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from movies.november7.blocks import key_prefix
 from movies.november7.client import Client
-from movies.november7.session import query_prefix
 
 
 def stats(client: Client, hits: Mapping[str, int]) -> dict[str, Any]:
-    """How many pages the cache holds, how many are fresh and stale, and how large they are.
+    """How many entries the cache holds, how many are fresh and stale, and their size in bytes.
 
-    `size` is in bytes of answers. `hits`: look-ups by result, for the rate of those that needed
-    no waiting.
+    `hits`: look-ups by result, for the rate of those that did not wait for November 7.
     """
     fresh = stale = size = 0
-    for response in client.cache.filter():
-        if response.is_expired:
-            stale += 1
-        else:
+    now = time.time()
+    for _, expires_at, entry_size in client.cache.store.store.entries():
+        if now < expires_at:
             fresh += 1
-        size += response.size
+        else:
+            stale += 1
+        size += entry_size
     asked = sum(hits.values())
     rate = f"{(asked - hits.get('miss', 0)) / asked:.1%}" if asked else "not known"
     return {
@@ -32,8 +33,9 @@ def stats(client: Client, hits: Mapping[str, int]) -> dict[str, Any]:
 
 
 def clear(client: Client, query: str | None = None) -> int:
-    """Delete all pages, or those of one search; how many those were."""
-    prefix = "" if query is None else query_prefix(client.url, query.strip())
-    keys = [key for key in client.cache.responses if key.startswith(prefix)]
-    client.cache.responses.bulk_delete(keys)
-    return len(keys)
+    """Delete all entries, or those of one search, and return how many there were.
+
+    Every process forgets them within a second.
+    """
+    prefix = "" if query is None else key_prefix(client.url, query.strip())
+    return client.cache.store.store.delete(prefix)

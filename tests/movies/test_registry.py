@@ -220,4 +220,4 @@ def test_a_locked_movie_holds_up_no_search(
             somebody.execute(statement)
             answer = client.get("/api/v1/movies/?query=matrix", headers=headers)
     assert answer.status_code == 200
-    assert "movies were not remembered" in caplog.text
+    assert "movies were not recorded" in caplog.text

@@ -28,7 +28,7 @@ Ask = Callable[..., TestResponse]
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
-    return make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_TTL=60)
+    return make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_TTL=60, NOVEMBER7_DEADLINE=30.0)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_a_movie_that_is_not_there_is_404(
     unknown = str(uuid4())
     answer = call(client, unknown, me)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
-    assert answer.get_json()["detail"] == "November 7's catalogue does not hold this movie."
+    assert answer.get_json()["detail"] == "No movie has this id."
     assert written(app) == (len(sample_catalogue().movies), 0)
     assert rows(app, f"SELECT title FROM movies WHERE CAST(id AS VARCHAR(36)) = '{unknown}'") == []
 
@@ -151,7 +151,7 @@ def test_a_walk_that_was_made_is_remembered(
 ) -> None:
     """An id that a walk has just not met is refused with one statement, and no page is read."""
     vote(client, str(uuid4()), me)
-    monkeypatch.setattr(app.extensions["november7"].cache, "get_response", None)
+    monkeypatch.setattr(app.extensions["november7"].cache.store, "read", None)
     statements.clear()
     assert vote(client, str(uuid4()), me).status_code == 404
     assert [statement.split()[0] for statement in statements] == ["SELECT"]

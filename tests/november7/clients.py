@@ -7,9 +7,11 @@ from typing import Any
 
 from redis import Redis
 
-from movies.november7.client import Client, Page
+from movies.november7.blocks import Page
+from movies.november7.cache import MEMORY_SECONDS, BlockCache, open_store
+from movies.november7.client import Client
 from movies.november7.errors import Unavailable
-from movies.november7.session import build_session
+from movies.november7.session import ProviderSession
 from movies.november7.transport import BoundedHTTPAdapter
 
 TTL, STALE = 60, 600
@@ -18,17 +20,24 @@ STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
 FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
 
 
-def build_client(url: str, directory: Path, **settings: Any) -> Client:
+def build_client(
+    url: str,
+    directory: Path,
+    *,
+    ttl: int = TTL,
+    max_bytes: int = 2**28,
+    memory: float = MEMORY_SECONDS,
+    redis: Redis | None = None,
+    **settings: Any,
+) -> Client:
     """A client of the provider at `url`, which caches in `directory` or in `redis`."""
-    settings = {"stale": STALE, "deadline": 2.0, "concurrency": 8} | settings
-    session = build_session(
-        BoundedHTTPAdapter(),
-        ttl=settings.pop("ttl", TTL),
-        stale=settings["stale"],
-        path=directory / "cache.sqlite",
-        redis=settings.get("redis"),
+    path = directory / "cache.sqlite"
+    store = open_store(path=path, redis=redis, max_bytes=max_bytes, stale=STALE)
+    session = ProviderSession(
+        BoundedHTTPAdapter(), url.rstrip("/") + "/movies/", ttl=ttl, store=store
     )
-    return Client(session, url.rstrip("/") + "/movies/", **settings)
+    settings = {"deadline": 2.0, "concurrency": 8, "redis": redis} | settings
+    return Client(session, BlockCache(store, stale=STALE, memory=memory), **settings)
 
 
 def unreachable_redis() -> Redis:

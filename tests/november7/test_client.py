@@ -10,12 +10,12 @@ import time_machine
 from helpers import counted, eventually, in_threads
 
 from movies.logs import request_id
+from movies.november7.blocks import BlockKey
 from movies.november7.breaker import FAILURES
 from movies.november7.client import Client
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
 from movies.november7.sample.catalogue import Catalogue
-from movies.november7.session import PageKey
 from november7.clients import FAULT_KINDS, QUERY, STALE, TTL, movie, search, titles
 from stand_in.server import Faults, StandIn
 
@@ -46,7 +46,7 @@ def test_a_stale_page_is_served_while_it_is_refreshed(
     search(client)
     clock.shift(TTL)
     page = search(client)
-    assert (page.source, page.refreshing, page.age, page.ttl) == ("stale", True, TTL, 0)
+    assert (page.source, page.refresh, page.age, page.ttl) == ("stale", "scheduled", TTL, 0)
     assert eventually(lambda: search(client).source == "hit")
     assert search(client).age == 0
     assert len(stand_in.requests) == 2
@@ -194,8 +194,8 @@ def test_movies_are_passed_on_before_anyone_has_the_page(
 ) -> None:
     """Whoever keeps a record of movies has them when the caller does, and not again on a hit."""
     passed: list[Any] = []
-    client = make_client(on_page=passed.append)
-    assert passed == [search(client).movies]
+    client = make_client(on_fetch=passed.append)
+    assert passed == [client.search(QUERY, skip=0, limit=100).movies]
     search(client)
     assert len(passed) == 1
 
@@ -226,5 +226,5 @@ def test_what_waited_in_our_queue_does_not_count_against_the_provider(
     stand_in.faults = Faults(hang=1)
     for _ in range(FAILURES):
         with pytest.raises(TimedOut):
-            client._ask(PageKey(QUERY, 0, 3), Deadline.after(client.deadline / 4))
+            client._ask(BlockKey(QUERY, 0, 3), Deadline.after(client.deadline / 4))
     assert not client.breaker.is_open

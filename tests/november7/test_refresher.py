@@ -15,7 +15,7 @@ from november7.clients import TTL, fail, search
 from stand_in.server import Faults, StandIn
 
 INTERVAL = 0.05
-THREAD = "november7-recovery"
+THREAD = "november7-refresher"
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_an_open_breaker_serves_what_is_held(
     assert search(client).source == "hit"
     clock.shift(TTL)
     page = search(client)
-    assert (page.source, page.refreshing) == ("stale", False)
+    assert (page.source, page.refresh) == ("stale", "failing")
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
@@ -254,6 +254,6 @@ def test_only_so_many_pages_are_owed(
         search(client, str(number))
     stand_in.faults = Faults()
     assert eventually(lambda: not looks_after())
-    asked = {target for target in stand_in.requests if "skip=0&limit=3" in target}
+    asked = {target for target in stand_in.requests if "skip=0&limit=100" in target}
     refreshed = [target for target in asked if stand_in.requests.count(target) > 1]
     assert len(refreshed) == 3

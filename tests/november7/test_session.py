@@ -1,187 +1,128 @@
-"""The cache: its keys, what is in it, how long it stays, and what happens when it fails."""
+"""What the client caches, and what a store's failures cost."""
 
 import json
 import sqlite3
-from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import time_machine
 from helpers import counted
 from redis import Redis
 
+from movies.november7.blocks import BlockKey
+from movies.november7.cache import MEMORY_SECONDS
 from movies.november7.client import Client
+from movies.november7.contract import CheckedResponse
 from movies.november7.sample.catalogue import asked
-from movies.november7.session import PageKey
 from november7.clients import QUERY, STALE, TTL, unreachable_redis
+from november7.texts import TEXTS
 from stand_in.server import StandIn
 
-URL = "http://november7.example/movies/"
-THEN = "2026-03-01T12:00:00Z"
-TEXTS = [
-    *("cats & dogs", "cats", "cats &", "100%", "100%25", "a+b", "a b", "a%20b", "a%2Bb", "a  b"),
-    *("#1", "?query=x", "x=1&skip=0", "a;b", '"quoted"', "it's", "back\\slash", "/", "", " "),
-    *("café", "cafe\u0301", "ＣＡＦÉ", "Straße", "STRASSE", "strasse", "İ", "i̇", "ﬁ", "fi"),
-    *(
-        "🎬",
-        "👨‍👩‍👧",
-        "中文",
-        "\u202e",
-        "a\tb",
-        "a\nb",
-        "a\u00a0b",
-        "a\u200bb",
-        "0",
-        "None",
-        "null",
-    ),
-    "x" * 200,
-    "🎬" * 200,
-]
+Make = Callable[..., Client]
+
+
+@pytest.fixture
+def uncached(make_client: Make, cache: dict[str, Redis]) -> Make:
+    """Makes clients that keep nothing in memory, on either store."""
+    return lambda **settings: make_client(memory=0, **cache, **settings)
 
 
 def search(client: Client, query: str = QUERY) -> str:
     return client.search(query, skip=0, limit=3).source
 
 
-def total(entry: Any) -> Any:
-    """The total of the page in an entry, which is read as JSON."""
-    return json.loads(b64decode(json.loads(entry)["_content"]))["total"]
-
-
-def stored(directory: Path, what: str) -> list[Any]:
-    """What the SQLite file holds."""
-    with sqlite3.connect(directory / "cache.sqlite") as connection:
-        found = connection.execute(f"SELECT {what} FROM responses").fetchall()
-    connection.close()
-    return found
-
-
-def test_no_two_texts_share_a_key() -> None:
-    """Texts are one entry only where they are equal: no case, spaces or accents are folded."""
-    keys = {PageKey(text, 0, 10).key(URL) for text in (None, *TEXTS)}
-    assert len(keys) == len(set(TEXTS)) + 1
-
-
-def test_no_two_pages_share_a_key() -> None:
-    """Neither do pages of one text, nor two providers."""
-    pages = [PageKey("x", skip, limit) for skip in (0, 1, 10, 11) for limit in (1, 10, 100)]
-    keys = {page.key(url) for page in pages for url in (URL, f"{URL}x/")}
-    assert len(keys) == 24
-
-
 @pytest.mark.parametrize("text", [text for text in TEXTS if text], ids=ascii)
 def test_every_text_reaches_the_provider_exactly(
-    make_client: Callable[..., Client], stand_in: StandIn, text: str
+    make_client: Make, stand_in: StandIn, text: str
 ) -> None:
-    """What is searched is what is asked, to the character, and its answer is found again."""
-    client = make_client()
+    client = make_client(memory=0)
     assert [search(client, text), search(client, text)] == ["miss", "hit"]
     assert [asked(target)["query"] for target in stand_in.requests] == [text]
 
 
-def test_sqlite_holds_json(make_client: Callable[..., Client], tmp_path: Path) -> None:
-    """An entry in the file is JSON with the page in it; nothing is ever unpickled."""
-    search(make_client())
-    ((value,),) = stored(tmp_path, "value")
-    assert total(value) == 5
+def test_page_sizes_share_one_request(uncached: Make, stand_in: StandIn) -> None:
+    """Paging through results with any page size finds them cached after the first page."""
+    client = uncached()
+    sources = [
+        client.search("a", skip=skip, limit=size).source
+        for size in (7, 8, 10, 100)
+        for skip in range(0, 60, size)
+    ]
+    assert sources == ["miss"] + ["hit"] * (len(sources) - 1)
+    assert stand_in.requests == ["/movies/?skip=0&limit=100&query=a"]
 
 
-def test_redis_holds_json(make_client: Callable[..., Client], redis: Redis) -> None:
-    """So is an entry in Redis."""
-    client = make_client(redis=redis)
-    search(client)
-    key = PageKey(QUERY, 0, 3).key(client.url)
-    assert total(redis.get(f"november7:{key}")) == 5
-
-
-def test_redis_keeps_a_page_through_its_stale_window(
-    make_client: Callable[..., Client], redis: Redis
+def test_an_entry_in_redis_is_json_and_expires_with_its_stale_window(
+    make_client: Make, redis: Redis
 ) -> None:
-    """An entry expires in Redis when it may no longer be served, not before."""
     client = make_client(redis=redis)
     search(client)
-    left: Any = redis.ttl(f"november7:{PageKey(QUERY, 0, 3).key(client.url)}")
+    name = f"{{november7}}:entry:{BlockKey(QUERY, 0, 100).cache_key(client.url)}"
+    entry: Any = redis.get(name)
+    left: Any = redis.ttl(name)
+    assert json.loads(entry)["page"]["total"] == 5
     assert TTL + STALE - 5 < left <= TTL + STALE + 1
 
 
-def test_sqlite_drops_what_is_past_its_stale_window(
-    make_client: Callable[..., Client], tmp_path: Path
-) -> None:
-    """Whenever a page is stored, dead ones go; stale ones stay."""
-    client = make_client()
-    with time_machine.travel(THEN, tick=False) as clock:
-        search(client, "dead")
-        clock.shift(TTL + 1)
-        search(client, "stale")
-        clock.shift(STALE)
-        search(client, "fresh")
-    assert {str(key) for (key,) in stored(tmp_path, "key")} == {
-        PageKey(text, 0, 3).key(client.url) for text in ("stale", "fresh")
-    }
+def test_an_entry_in_sqlite_is_json(make_client: Make, tmp_path: Path) -> None:
+    search(make_client())
+    with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
+        ((entry,),) = connection.execute("SELECT entry FROM entries").fetchall()
+    connection.close()
+    assert json.loads(entry)["page"]["total"] == 5
 
 
-def test_a_cache_outlives_its_process(
-    make_client: Callable[..., Client], stand_in: StandIn
-) -> None:
-    """What one process fetched the next one finds."""
-    assert [search(make_client()), search(make_client())] == ["miss", "hit"]
+def test_a_cache_outlives_its_process(uncached: Make, stand_in: StandIn) -> None:
+    assert [search(uncached()), search(uncached())] == ["miss", "hit"]
     assert len(stand_in.requests) == 1
 
 
-def test_a_redis_that_is_away_is_a_miss(
-    make_client: Callable[..., Client], stand_in: StandIn
+def test_a_block_is_served_from_memory_for_a_moment(
+    make_client: Make, cache: dict[str, Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the store every search asks the provider, and each failure is counted."""
-    client, errors = (
-        make_client(redis=unreachable_redis()),
-        counted("november7_cache_store_errors_total"),
-    )
+    client = make_client(memory=60, **cache)
+    search(client)
+    monkeypatch.setattr(client.cache.store, "read", None)
+    assert search(client) == "hit"
+
+
+def test_memory_is_forgotten_within_a_second() -> None:
+    """So a clear by one process reaches the others in that time."""
+    assert MEMORY_SECONDS < 1
+
+
+def test_an_entry_that_cannot_be_decoded_is_a_miss(uncached: Make) -> None:
+    """It is fetched and replaced."""
+    client = uncached()
+    search(client)
+    key = BlockKey(QUERY, 0, 100).cache_key(client.url)
+    client.cache.store.write(key, b'{"page":{"another":"shape"}}', 4e9, 4e9)
+    assert [search(client), search(client)] == ["miss", "hit"]
+
+
+def test_a_redis_that_is_away_is_a_miss(make_client: Make, stand_in: StandIn) -> None:
+    """Each search asks the provider, and each failure is counted."""
+    client = make_client(redis=unreachable_redis(), memory=0)
+    errors = counted("november7_cache_store_errors_total")
     assert [search(client), search(client)] == ["miss", "miss"]
     assert len(stand_in.requests) == 2
     assert counted("november7_cache_store_errors_total") > errors
+    assert client.cache.is_failing
 
 
-def test_an_unreadable_file_begins_anew(make_client: Callable[..., Client], tmp_path: Path) -> None:
-    """A cache file that isn't one is replaced at the start."""
-    (tmp_path / "cache.sqlite").write_bytes(b"not a database" * 500)
-    client = make_client()
-    assert [search(client), search(client)] == ["miss", "hit"]
-
-
-def test_a_file_that_rots_is_a_miss(
-    make_client: Callable[..., Client], stand_in: StandIn, tmp_path: Path
+def test_requests_cache_adds_to_the_very_response_of_the_transport(
+    make_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cache file that breaks while it is used costs requests, not searches."""
-    client = make_client()
-    search(client)
-    client.cache.responses.close()
-    for path in tmp_path.glob("cache.sqlite*"):
-        path.write_bytes(b"rotten" * 2000)
-    assert [search(client), search(client)] == ["miss", "miss"]
-    assert len(stand_in.requests) == 3
+    """If this fails, requests-cache returns another object: parse its content instead."""
+    made: list[CheckedResponse] = []
+    before = CheckedResponse.__init__
 
+    def init(self: CheckedResponse, *args: Any) -> None:
+        before(self, *args)
+        made.append(self)
 
-def test_an_entry_that_rots_is_a_miss(make_client: Callable[..., Client], tmp_path: Path) -> None:
-    """One entry that can't be read is fetched again and replaced."""
-    client = make_client()
-    search(client)
-    with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
-        connection.execute("UPDATE responses SET value = '{\"half'")
-    connection.close()
-    assert [search(client), search(client)] == ["miss", "hit"]
-
-
-def test_a_file_that_another_holds_is_a_miss(
-    make_client: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A writer that never lets go of the file keeps pages from being stored, and holds nobody."""
-    monkeypatch.setattr("movies.november7.session.BUSY_TIMEOUT", 10)
-    client = make_client()
-    other = sqlite3.connect(tmp_path / "cache.sqlite", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert search(client) == "miss"
-    other.close()
-    assert [search(client), search(client)] == ["miss", "hit"]
+    monkeypatch.setattr(CheckedResponse, "__init__", init)
+    page = make_client().search(QUERY, skip=0, limit=100)
+    assert page.movies == made[0].page.movies
+    assert hasattr(made[0], "expires")

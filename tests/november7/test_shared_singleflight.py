@@ -154,7 +154,7 @@ def test_outcomes_do_not_pile_up(redis: Redis) -> None:
     fetch.by(redis)
     left = [redis.ttl(key) for key in redis.scan_iter()]
     assert left
-    assert all(seconds in range(1, module.KEPT + 1) for seconds in left)
+    assert all(seconds in range(1, module.OUTCOME_TTL + 1) for seconds in left)
 
 
 def test_following_ends_at_the_deadline(redis: Redis) -> None:

@@ -1,10 +1,10 @@
-"""One fetch for many callers, and a bulkhead."""
+"""One fetch for many callers, a bulkhead, and fair shares of it."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as WaitedTooLong
+from concurrent.futures import TimeoutError as WaitTimeout
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from movies.november7.singleflight import Call, SingleFlight
 
 
 class Gate:
-    """A fetch that counts its calls, and brings "page" once it is opened."""
+    """A fetch that counts its calls, and returns "page" once it is opened."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -45,7 +45,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def make() -> Iterator[Callable[[int], SingleFlight]]:
-    """Makes flights of some concurrency."""
+    """Makes single-single_flight of some concurrency."""
     made = []
 
     def make(concurrency: int = 8) -> SingleFlight:
@@ -53,224 +53,217 @@ def make() -> Iterator[Callable[[int], SingleFlight]]:
         return made[-1]
 
     yield make
-    for flights in made:
-        flights.close()
+    for single_flight in made:
+        single_flight.close()
     assert eventually(lambda: counted("november7_bulkhead_in_use") == 0)
 
 
 def fetch(
-    flights: SingleFlight, call: Callable[[Deadline], Any], key: str = "k", seconds: float = 5
+    single_flight: SingleFlight,
+    fetcher: Callable[[Deadline], Any],
+    key: str = "k",
+    seconds: float = 30,
+    caller: str | None = None,
 ) -> Any:
-    """What a caller gets."""
+    """What a caller receives."""
     deadline = Deadline.after(seconds)
-    return flights.wait(flights.submit(key, deadline, call)[0], deadline)
+    call, _ = single_flight.submit(key, deadline, fetcher, caller)
+    return single_flight.wait(call, deadline, caller)
 
 
 def fails(deadline: Deadline) -> None:
     raise BadStatus("no", retry_after=7)
 
 
-def test_one_flight_answers_everyone(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """Twenty callers for one page cost one fetch, and all have its answer."""
-    flights = make()
+def test_one_fetch_answers_everyone(make: Callable[..., SingleFlight], gate: Gate) -> None:
+    single_flight = make()
     joined = counted("november7_flights_joined_total")
     with ThreadPoolExecutor(20) as pool:
-        callers = [pool.submit(fetch, flights, gate) for _ in range(20)]
+        callers = [pool.submit(fetch, single_flight, gate) for _ in range(20)]
         assert eventually(lambda: counted("november7_flights_joined_total") - joined == 19)
         gate.opened.set()
     assert [caller.result() for caller in callers] == ["page"] * 20
     assert gate.calls == 1
 
 
-def test_who_joins_is_told_so(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """The first booking of a page begins a flight, the second joins it."""
-    flights = make()
-    first, second = (flights.submit("k", Deadline.after(5), gate) for _ in range(2))
+def test_the_second_submit_of_a_key_joins_the_first(
+    make: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    single_flight = make()
+    first, second = (single_flight.submit("k", Deadline.after(5), gate) for _ in range(2))
     assert (first[0] is second[0], first[1], second[1]) == (True, False, True)
 
 
-def test_another_page_is_another_flight(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """Callers share a fetch only where they want the same page."""
-    flights = make()
+def test_another_key_is_another_fetch(make: Callable[..., SingleFlight], gate: Gate) -> None:
+    single_flight = make()
     gate.opened.set()
-    fetch(flights, gate, "one")
-    fetch(flights, gate, "two")
+    fetch(single_flight, gate, "one")
+    fetch(single_flight, gate, "two")
     assert gate.calls == 2
 
 
-def test_a_flight_that_landed_is_not_joined(make: Callable[..., SingleFlight]) -> None:
-    """Nothing is kept of a flight, its failure least of all: the next caller fetches anew."""
-    flights = make()
+def test_a_finished_call_is_not_joined(make: Callable[..., SingleFlight]) -> None:
+    """Nothing is kept of it, its failure least of all."""
+    single_flight = make()
     with pytest.raises(BadStatus):
-        fetch(flights, fails)
-    assert fetch(flights, lambda deadline: "page") == "page"
+        fetch(single_flight, fails)
+    assert fetch(single_flight, lambda deadline: "page") == "page"
 
 
-def test_a_failure_reaches_everyone(make: Callable[..., SingleFlight]) -> None:
-    """Whoever waits for a flight that fails gets its failure, and all of it."""
-    flights, let_go = make(), threading.Event()
+def test_a_failure_reaches_everyone_who_waits(make: Callable[..., SingleFlight]) -> None:
+    single_flight, let_go = make(), threading.Event()
 
     def fail_later(deadline: Deadline) -> None:
         let_go.wait(5)
         fails(deadline)
 
     with ThreadPoolExecutor(5) as pool:
-        callers = [pool.submit(fetch, flights, fail_later) for _ in range(5)]
+        callers = [pool.submit(fetch, single_flight, fail_later) for _ in range(5)]
         let_go.set()
     assert [type(caller.exception()) for caller in callers] == [BadStatus] * 5
     assert {getattr(caller.exception(), "retry_after", 0) for caller in callers} == {7}
 
 
 def test_a_defect_in_a_fetch_reaches_the_caller(make: Callable[..., SingleFlight]) -> None:
-    """An exception that nobody expected doesn't strand whoever waits."""
     with pytest.raises(ZeroDivisionError):
         fetch(make(), lambda deadline: 1 / 0)
 
 
-def test_a_fetch_that_is_not_back_has_timed_out(
-    make: Callable[..., SingleFlight], gate: Gate
-) -> None:
-    """A caller leaves at the deadline, whatever the fetch does."""
-    flights = make()
-    flight, _ = flights.submit("k", Deadline.after(60), gate)
+def test_a_caller_leaves_at_the_deadline(make: Callable[..., SingleFlight], gate: Gate) -> None:
+    """Whatever the fetch does: this one goes on."""
+    single_flight = make()
+    call, _ = single_flight.submit("k", Deadline.after(60), gate)
     assert eventually(lambda: gate.calls == 1)
     with pytest.raises(TimedOut):
-        flights.wait(flight, Deadline.after(0.05))
+        single_flight.wait(call, Deadline.after(0.05))
     assert gate.under_way == 1
 
 
-def test_a_flight_that_lands_as_the_wait_ends_counts(make: Callable[..., SingleFlight]) -> None:
-    """An answer between the end of the wait and the look at the flight is taken."""
+def test_an_answer_at_the_very_deadline_counts(make: Callable[..., SingleFlight]) -> None:
 
     class Late(Future[str]):
         def result(self, timeout: float | None = None) -> str:
             if not self.done():
                 self.set_result("page")
-                raise WaitedTooLong
+                raise WaitTimeout
             return super().result(timeout)
 
-    flight = Call(Deadline.after(0))
-    flight.future = Late()
-    assert make().wait(flight, flight.deadline) == "page"
+    call = Call("k", Deadline.after(0), None, fails)
+    call.future = Late()
+    assert make().wait(call, call.deadline) == "page"
 
 
-def test_one_that_never_left_the_queue_was_refused(
+def test_a_caller_whose_call_stayed_in_the_queue_is_refused(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    """Who waited behind others to the deadline is told that we were busy, not that they were."""
-    flights = make(1)
-    flights.submit("first", Deadline.after(5), gate)
+    """As Busy, not as TimedOut: November 7 was never asked."""
+    single_flight = make(1)
+    single_flight.submit("first", Deadline.after(5), gate)
     assert eventually(lambda: gate.calls == 1)
-    flight = Call(Deadline.after(0.05))
+    call = Call("k", Deadline.after(0.05), None, fails)
     with pytest.raises(Busy):
-        flights.wait(flight, flight.deadline)
+        single_flight.wait(call, call.deadline)
 
 
-def test_a_queued_flight_past_its_deadline_asks_nothing(
+def test_a_queued_call_past_its_deadline_fetches_nothing(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    """When its turn comes too late, the provider isn't asked for what nobody waits for."""
-    flights = make(1)
+    single_flight = make(1)
     calls: list[Deadline] = []
-    flights.submit("first", Deadline.after(5), gate)
-    flight, _ = flights.submit("second", Deadline.after(0.65), calls.append)
-    flight.deadline = Deadline.after(0)
+    single_flight.submit("first", Deadline.after(5), gate)
+    call, _ = single_flight.submit("second", Deadline.after(0.65), calls.append)
+    call.deadline = Deadline.after(0)
     gate.opened.set()
     with pytest.raises(Busy):
-        flight.future.result(5)
+        call.future.result(5)
     assert calls == []
 
 
-def test_no_more_are_under_way_than_the_bulkhead_allows(
+def test_the_bulkhead_bounds_the_calls_that_run(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    """Of nine flights three are under way at a time."""
-    flights = make(3)
-    booked = [flights.submit(str(n), Deadline.after(5), gate)[0] for n in range(9)]
+    single_flight = make(3)
+    calls = [single_flight.submit(str(n), Deadline.after(5), gate)[0] for n in range(9)]
     assert eventually(lambda: gate.under_way == 3)
     in_use = counted("november7_bulkhead_in_use")
     gate.opened.set()
-    assert [flight.future.result(5) for flight in booked] == ["page"] * 9
+    assert [call.future.result(5) for call in calls] == ["page"] * 9
     assert (gate.most, in_use) == (3, 3)
 
 
-def test_what_cannot_land_in_time_is_refused_at_once(
+def test_a_call_that_would_be_answered_too_late_is_refused(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    """A flight whose turn would come too late isn't booked, and the metric counts it."""
-    flights = make(1)
-    flights.submit("first", Deadline.after(5), gate)
+    single_flight = make(1)
+    single_flight.submit("first", Deadline.after(5), gate)
     refused = counted("november7_bulkhead_refusals_total")
     with pytest.raises(Busy):
-        flights.submit("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
+        single_flight.submit("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
     assert counted("november7_bulkhead_refusals_total") - refused == 1
 
 
-def test_what_hangs_makes_the_queue_shorter(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """The longer those under way take, the less is promised to those who come."""
-    flights = make(1)
-    first, _ = flights.submit("first", Deadline.after(5), gate)
-    assert eventually(lambda: first.begun is not None)
-    first.begun = time.monotonic() - 4
+def test_slow_calls_make_the_queue_shorter(make: Callable[..., SingleFlight], gate: Gate) -> None:
+    single_flight = make(1)
+    first, _ = single_flight.submit("first", Deadline.after(5), gate)
+    assert eventually(lambda: first.started is not None)
+    first.started = time.monotonic() - 4
     with pytest.raises(Busy) as failure:
-        flights.submit("second", Deadline.after(5), gate)
+        single_flight.submit("second", Deadline.after(5), gate)
     assert failure.value.retry_after >= 8
 
 
-def test_quick_refusals_do_not_pass_for_quick_answers(
+def test_quick_failures_do_not_count_as_quick_answers(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    """What failed without having been asked makes nobody think that the provider is fast."""
-    flights = make(1)
+    single_flight = make(1)
     for _ in range(50):
         with pytest.raises(BadStatus):
-            fetch(flights, fails)
-    flights.submit("first", Deadline.after(5), gate)
+            fetch(single_flight, fails)
+    single_flight.submit("first", Deadline.after(5), gate)
     with pytest.raises(Busy):
-        flights.submit("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
+        single_flight.submit("second", Deadline.after(2 * module.USUAL_SECONDS - 0.1), gate)
 
 
-def test_as_many_as_fit_are_never_refused(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """While a place is free a flight is booked, however slow the provider has been."""
-    flights = make(2)
-    first, _ = flights.submit("first", Deadline.after(5), gate)
-    first.begun = time.monotonic() - 100
-    assert flights.submit("second", Deadline.after(0.1), gate)[1] is False
+def test_a_call_is_accepted_while_there_is_room(
+    make: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    """However slow November 7 has been."""
+    single_flight = make(2)
+    first, _ = single_flight.submit("first", Deadline.after(5), gate)
+    first.started = time.monotonic() - 100
+    assert single_flight.submit("second", Deadline.after(0.1), gate)[1] is False
 
 
-def test_only_so_many_may_wait(
+def test_the_number_of_waiting_callers_is_bounded(
     make: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A caller past the limit of those who wait is refused at once: other requests need threads."""
+    """Other requests need threads too."""
     monkeypatch.setattr(module, "MAX_WAITERS", 2)
-    flights = make()
+    single_flight = make()
     with ThreadPoolExecutor(3) as pool:
-        callers = [pool.submit(fetch, flights, gate) for _ in range(3)]
+        callers = [pool.submit(fetch, single_flight, gate, caller=name) for name in "abc"]
         assert eventually(lambda: any(caller.done() for caller in callers))
         gate.opened.set()
     outcomes = [caller.exception() or caller.result() for caller in callers]
     assert sorted(map(str, outcomes)) == ["page", "page", "too many searches are waiting"]
 
 
-def test_the_limit_is_of_those_who_wait_now(
+def test_callers_who_left_make_room_for_others(
     make: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those who got their answer, or left, have made room."""
     monkeypatch.setattr(module, "MAX_WAITERS", 1)
-    flights = make()
+    single_flight = make()
     for _ in range(3):
-        assert fetch(flights, lambda deadline: "page") == "page"
+        assert fetch(single_flight, lambda deadline: "page") == "page"
 
 
-def test_a_flight_knows_its_caller(make: Callable[..., SingleFlight]) -> None:
-    """What is logged on the flight's thread has the id of the request that booked it."""
+def test_a_fetch_runs_in_the_context_of_its_first_caller(make: Callable[..., SingleFlight]) -> None:
     request_id.set("of-this-caller")
     assert fetch(make(), lambda deadline: request_id.get()) == "of-this-caller"
 
 
-def test_many_pages_and_callers_at_once(make: Callable[..., SingleFlight]) -> None:
-    """However callers, pages and failures mix, everyone has an outcome and nothing is left over."""
-    flights = make(4)
+def test_many_keys_and_callers_at_once(make: Callable[..., SingleFlight]) -> None:
+    single_flight = make(4)
     turns = iter(range(2000))
 
     def call() -> list[str]:
@@ -278,11 +271,100 @@ def test_many_pages_and_callers_at_once(make: Callable[..., SingleFlight]) -> No
         for turn in turns:
             try:
                 bring = fails if turn % 3 else (lambda deadline: "page")
-                outcomes.append(str(fetch(flights, bring, str(turn % 5))))
+                outcomes.append(str(fetch(single_flight, bring, str(turn % 5))))
             except Unavailable as error:
                 outcomes.append(str(error))
         return outcomes
 
     outcomes = [outcome for caller in in_threads(8, call) for outcome in caller.result()]
     assert set(outcomes) == {"page", "no"}
-    assert (len(outcomes), flights._calls, flights._waiters) == (2000, {}, 0)
+    assert (len(outcomes), single_flight._calls, single_flight._waiters.total()) == (2000, {}, 0)
+
+
+# Fair shares
+
+
+def test_one_caller_leaves_room_for_others(make: Callable[..., SingleFlight], gate: Gate) -> None:
+    """However many calls one submits, a quarter of the places is free for the next caller."""
+    single_flight = make(8)
+    for number in range(20):
+        single_flight.submit(f"a{number}", Deadline.after(30), gate, "a")
+    assert eventually(lambda: gate.under_way == 6)
+    others = [single_flight.submit(f"b{n}", Deadline.after(30), gate, "b")[0] for n in range(2)]
+    assert eventually(lambda: all(call.started for call in others))
+    gate.opened.set()
+
+
+def test_callers_take_turns(make: Callable[..., SingleFlight], gate: Gate) -> None:
+    """The calls of a caller who comes later do not wait behind all those of the first."""
+    single_flight = make(1)
+    order: list[str] = []
+    first, _ = single_flight.submit("first", Deadline.after(30), gate, "a")
+
+    def noting(key: str) -> Callable[[Deadline], None]:
+        return lambda deadline: order.append(key)
+
+    calls = [
+        single_flight.submit(key, Deadline.after(30), noting(key), key[0])[0]
+        for key in ("a1", "a2", "a3", "b1", "b2", "c1")
+    ]
+    gate.opened.set()
+    for call in (first, *calls):
+        call.future.result(30)
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def test_one_caller_cannot_take_all_places_to_wait(
+    make: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITERS", 4)
+    single_flight = make()
+    with ThreadPoolExecutor(5) as pool:
+        callers = [pool.submit(fetch, single_flight, gate, caller="a") for _ in range(4)]
+        assert eventually(lambda: any(caller.done() for caller in callers))
+        other = pool.submit(fetch, single_flight, gate, caller="b")
+        gate.opened.set()
+    failures = [type(caller.exception()) for caller in callers if caller.exception()]
+    assert (failures, other.result()) == ([Busy], "page")
+
+
+def test_a_caller_is_refused_for_the_queue_of_its_own_calls(
+    make: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    """And another caller, who comes next, is not."""
+    single_flight = make(1)
+    seconds = 3 * module.USUAL_SECONDS + 0.1
+    single_flight.submit("first", Deadline.after(30), gate, "a")
+    for number in range(5):
+        single_flight.submit(f"a{number}", Deadline.after(30), gate, "a")
+    with pytest.raises(Busy):
+        single_flight.submit("a", Deadline.after(seconds), gate, "a")
+    assert single_flight.submit("b", Deadline.after(seconds + 0.5), gate, "b")[1] is False
+
+
+def test_a_thread_that_cannot_be_started_fails_its_call_alone(
+    make: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call starts a thread again."""
+    single_flight = make(2)
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(Busy):
+            fetch(single_flight, lambda deadline: "page")
+    assert fetch(single_flight, lambda deadline: "page") == "page"
+    assert not single_flight._running
+
+
+def test_closing_fails_the_calls_that_are_queued(
+    make: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    single_flight = make(1)
+    single_flight.submit("first", Deadline.after(30), gate)
+    queued, _ = single_flight.submit("second", Deadline.after(30), gate)
+    gate.opened.set()
+    single_flight.close()
+    assert queued.future.done()

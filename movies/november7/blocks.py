@@ -1,0 +1,189 @@
+"""Blocks: the aligned parts of a result list in which November 7 is asked and its answers cached.
+
+A search with any page size is answered from the same blocks, so no movie is cached once for each
+page size, and paging through results mostly finds them cached.
+"""
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import orjson
+
+from movies.november7.contract import ProviderMovie
+
+FORMAT = 2  # of an entry; part of its key. Raise it when the content of an entry changes.
+SEARCH_BLOCK = 100  # movies: the largest page of ours, so that a page needs two blocks at most
+CATALOGUE_BLOCK = 1000  # movies: the most that November 7 was recorded to answer in full
+
+Movies = list[ProviderMovie]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """A block of the movies that match `query`, or of the whole catalogue if it is None."""
+
+    query: str | None
+    skip: int
+    limit: int
+
+    def parameters(self) -> dict[str, str | int]:
+        """The query parameters of the provider request for this block."""
+        parameters: dict[str, str | int] = {"skip": self.skip, "limit": self.limit}
+        if self.query is not None:
+            parameters["query"] = self.query
+        return parameters
+
+    def cache_key(self, url: str) -> str:
+        """The key under which the cache holds this block of the provider at `url`."""
+        return f"{key_prefix(url, self.query)}{self.skip}-{self.limit}"
+
+
+def key_prefix(url: str, query: str | None) -> str:
+    """The start of the cache keys of all blocks of a query.
+
+    The query is hashed exactly as it is sent: two queries share entries only if they are equal.
+    """
+    text = url if query is None else f"{url}\n{query}"
+    return f"{FORMAT}-{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}-"
+
+
+def block_keys(query: str | None, skip: int, limit: int) -> list[BlockKey]:
+    """The blocks that hold the movies from `skip` up to `skip + limit`."""
+    size = CATALOGUE_BLOCK if query is None else SEARCH_BLOCK
+    first = skip - skip % size
+    return [BlockKey(query, start, size) for start in range(first, skip + limit, size)]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A checked answer of November 7.
+
+    `total`: how many movies match in all. `fetched_at`, `expires_at`: Unix times in seconds of the
+    answer and of the end of its freshness. `is_complete`: whether it has as many movies as its
+    total promises.
+    """
+
+    total: int
+    movies: Movies
+    fetched_at: float
+    expires_at: float
+    is_complete: bool = True
+
+    def is_fresh(self, now: float) -> bool:
+        return now < self.expires_at
+
+
+def encode(content: bytes, fetched_at: float, expires_at: float) -> bytes:
+    """The cache entry of a checked answer whose body is `content`, a JSON object."""
+    times = orjson.dumps({"fetched_at": fetched_at, "expires_at": expires_at})
+    return times[:-1] + b',"page":' + content + b"}"
+
+
+def decode(entry: bytes) -> Block | None:
+    """The block in a cache entry; None if this release cannot read it."""
+    try:
+        content = orjson.loads(entry)
+        page = content["page"]
+        block = Block(
+            page["total"],
+            page["items"],
+            content["fetched_at"],
+            content["expires_at"],
+            page.get("is_complete", True),
+        )
+        is_valid = all(map(_is_movie, block.movies)) and all(
+            isinstance(number, int | float)
+            for number in (block.total, block.fetched_at, block.expires_at)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return block if is_valid else None
+
+
+def _is_movie(movie: Any) -> bool:
+    keys: frozenset[str] = ProviderMovie.__required_keys__
+    return bool(movie.keys() == keys) and isinstance(movie["id"], str)
+
+
+Source = Literal["hit", "stale", "miss", "collapsed"]
+Reason = Literal["miss", "stale", "request", "partial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a result list, and where it comes from.
+
+    `total`: how many movies match in all. `fetched_at`, `expires_at`: Unix times in seconds of the
+    oldest answer in it and of the end of its freshness. `source`: `hit`, a fresh page from the
+    cache; `stale`, one past its freshness; `miss`, one that was fetched for this caller;
+    `collapsed`, one that was fetched for another caller at the same time. `reason`: why it was
+    fetched, in the terms of RFC 9211. `refresh`: what became of a stale page's refresh.
+    `is_complete`: whether November 7 sent as many movies as it promised.
+    """
+
+    total: int
+    movies: Movies
+    fetched_at: float
+    expires_at: float
+    source: Source
+    reason: Reason = "miss"
+    refresh: Literal["scheduled", "failing", "postponed"] | None = None
+    is_complete: bool = True
+
+    @property
+    def age(self) -> int:
+        """Whole seconds since November 7 gave this answer; 0 if it was fetched just now."""
+        if self.source in ("miss", "collapsed") and self.reason != "partial":
+            return 0
+        return max(0, int(time.time() - self.fetched_at))
+
+    @property
+    def ttl(self) -> int:
+        """Whole seconds for which it is still fresh; negative once it is stale."""
+        return math.floor(self.expires_at - time.time())
+
+
+def page_of(block: Block, source: Source, reason: Reason = "miss") -> Page:
+    """A whole block as a page."""
+    return Page(
+        block.total,
+        block.movies,
+        block.fetched_at,
+        block.expires_at,
+        source,
+        reason,
+        is_complete=block.is_complete,
+    )
+
+
+def joined(parts: list[tuple[BlockKey, Page]], skip: int, limit: int) -> Page:
+    """The movies from `skip` up to `skip + limit` of adjacent blocks.
+
+    Its total is that of the newest block, its age that of the oldest. It counts as fetched if any
+    of its blocks was, and as `partial` if any was not.
+    """
+    if len(parts) == 1:
+        key, page = parts[0]
+        start = skip - key.skip
+        return replace(page, movies=page.movies[start : start + limit])
+    movies: Movies = []
+    for key, page in parts:
+        movies += page.movies[max(0, skip - key.skip) : skip + limit - key.skip]
+    pages = [page for _, page in parts]
+    by_source = {page.source: page for page in pages}
+    order: tuple[Source, ...] = ("miss", "collapsed", "stale", "hit")
+    source = next(source for source in order if source in by_source)
+    is_partial = source in ("miss", "collapsed") and not by_source.keys() <= {"miss", "collapsed"}
+    return Page(
+        max(pages, key=lambda page: page.fetched_at).total,
+        movies,
+        min(page.fetched_at for page in pages),
+        min(page.expires_at for page in pages),
+        source,
+        "partial" if is_partial else by_source[source].reason,
+        by_source[source].refresh,
+        all(page.is_complete for page in pages),
+    )

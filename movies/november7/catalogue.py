@@ -1,0 +1,115 @@
+"""The whole catalogue: walking through it, and looking up one movie by its id.
+
+November 7 has no endpoint for one movie, so a movie is looked for in the blocks of the catalogue.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+
+from movies.november7.blocks import CATALOGUE_BLOCK, Block, BlockKey
+from movies.november7.contract import ProviderMovie
+from movies.november7.deadline import Deadline
+from movies.november7.errors import TimedOut, Unavailable
+
+EVIDENCE_SECONDS = 60  # for which a walk through the catalogue proves that a movie is not in it
+MAX_WALKS = 3  # through a catalogue that changes meanwhile
+
+Cached = Callable[[BlockKey], Block | None]
+Fetch = Callable[[BlockKey, Deadline, float | None, Hashable], Block]
+
+
+class Catalogue:
+    """The catalogue in blocks. `cached` and `fetch` return a block from the cache or November 7."""
+
+    def __init__(self, cached: Cached, fetch: Fetch) -> None:
+        self._cached = cached
+        self._fetch = fetch
+        self._walked: tuple[float, frozenset[str]] = (0.0, frozenset())
+
+    def walk(
+        self,
+        deadline: Callable[[], Deadline],
+        since: float | None,
+        caller: Hashable = None,
+    ) -> Iterator[Block]:
+        """Every block, in order. `deadline` returns that of the next block.
+
+        Blocks that are not fresh, or not newer than the Unix time `since`, are fetched. Raises
+        Unavailable, or a kind of it.
+        """
+        skip, total = 0, 1
+        while skip < total:
+            key = BlockKey(None, skip, CATALOGUE_BLOCK)
+            block = self._cached(key)
+            is_usable = block is not None and block.is_fresh(time.time())
+            if block is None or not is_usable or (since and block.fetched_at <= since):
+                until = deadline()
+                if not until.left():
+                    raise TimedOut("the catalogue could not be read in time")
+                block = self._fetch(key, until, since, caller)
+            yield block
+            total = block.total
+            skip += CATALOGUE_BLOCK
+
+    def find(self, movie_id: str, deadline: Deadline, caller: Hashable) -> ProviderMovie | None:
+        """The movie with this id, or None if a walk of the last EVIDENCE_SECONDS does not meet it.
+
+        Raises Unavailable, or a kind of it, if the catalogue could not be walked through, if
+        November 7 sent less than it promised, or if the catalogue changed in each of several walks.
+        """
+        for block in self._cached_blocks():
+            if (movie := _in(block, movie_id)) is not None:
+                return movie
+        since = time.time() - EVIDENCE_SECONDS
+        for _ in range(MAX_WALKS):
+            blocks: list[Block] = []
+            for block in self.walk(lambda: deadline, since, caller):
+                if (movie := _in(block, movie_id)) is not None:
+                    return movie
+                blocks.append(block)
+            if not all(block.is_complete for block in blocks):
+                raise Unavailable("November 7 sent less of the catalogue than it promised")
+            if _are_of_one_state(blocks):
+                ids = frozenset(movie["id"] for block in blocks for movie in block.movies)
+                self._walked = (min(block.fetched_at for block in blocks), ids)
+                return None
+            since = time.time()
+        raise Unavailable("the catalogue changed while it was read")
+
+    def is_absent(self, movie_id: str) -> bool:
+        """Whether the last walk is recent, still cached, and did not meet this movie.
+
+        After `flask cache clear` its first block is not cached any more, and it proves nothing.
+        """
+        fetched_at, ids = self._walked
+        if movie_id in ids or time.time() >= fetched_at + EVIDENCE_SECONDS:
+            return False
+        first = self._cached(BlockKey(None, 0, CATALOGUE_BLOCK))
+        return first is not None and first.fetched_at >= fetched_at and first.is_fresh(time.time())
+
+    def may_hold(self, movie_id: str) -> bool:
+        """Whether the catalogue, as far as it is cached, may hold this movie."""
+        fetched_at, ids = self._walked
+        return not fetched_at or movie_id in ids
+
+    def _cached_blocks(self) -> Iterator[Block]:
+        """The blocks that are cached, up to the first that is not; stale ones count."""
+        skip = 0
+        while (block := self._cached(BlockKey(None, skip, CATALOGUE_BLOCK))) is not None:
+            yield block
+            skip += CATALOGUE_BLOCK
+            if skip >= block.total:
+                return
+
+
+def _are_of_one_state(blocks: list[Block]) -> bool:
+    """Whether the catalogue did not change between the blocks, as far as can be told.
+
+    A movie that is removed moves those behind it forward, perhaps from a block that is read
+    later to one that was read before. The total tells.
+    """
+    return len({block.total for block in blocks}) == 1
+
+
+def _in(block: Block, movie_id: str) -> ProviderMovie | None:
+    return next((movie for movie in block.movies if movie["id"] == movie_id), None)

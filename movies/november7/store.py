@@ -1,0 +1,98 @@
+"""Where cache entries are kept: what a store does, and how its failures are absorbed."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from redis import RedisError
+
+from movies.november7 import metrics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAUSE = 2.0  # seconds for which a store that does not answer is left alone
+BATCH = 32  # entries, at most, that one write removes to keep the store within its bounds
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be used at the moment: it is locked, unreachable or not writable."""
+
+
+STORE_ERRORS = (StoreUnavailable, RedisError, sqlite3.Error, OSError)
+
+
+class Store(Protocol):
+    """Keeps entries by key, no more than a number of bytes in all: the oldest are removed first.
+
+    Every method is safe for any number of threads and may raise one of STORE_ERRORS.
+    """
+
+    def read(self, key: str) -> bytes | None:
+        """The entry, or None if there is none."""
+
+    def write(self, key: str, entry: bytes, fetched_at: float, expires_at: float) -> None:
+        """Keep an entry until its stale window ends. The times are Unix times in seconds."""
+
+    def delete(self, prefix: str) -> int:
+        """Delete the entries whose keys start with `prefix`, and return how many there were."""
+
+    def entries(self) -> Iterator[tuple[str, float, int]]:
+        """The key of each entry, the Unix time at which its freshness ends, and its bytes."""
+
+    def is_outage(self, error: Exception) -> bool:
+        """Whether an error means that the next call would fail too."""
+
+    def close(self) -> None:
+        """Release connections."""
+
+
+class FailSoftStore:
+    """A store whose failures cost a cache miss and not a search.
+
+    After an outage it is left alone for PAUSE seconds, so that a store that hangs delays one
+    caller and not all of them. A failed write does not stop reads.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._no_reads_until = self._no_writes_until = self._failing_until = 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store failed in the last PAUSE seconds."""
+        return time.monotonic() < self._failing_until
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store is known not to answer, so that it need not be asked."""
+        return time.monotonic() < self._no_reads_until
+
+    def read(self, key: str) -> bytes | None:
+        """The entry; None if there is none or the store fails."""
+        if self.is_away:
+            return None
+        return self.attempt("read", lambda: self.store.read(key))
+
+    def write(self, key: str, entry: bytes, fetched_at: float, expires_at: float) -> None:
+        """Keep an entry unless the store fails."""
+        if time.monotonic() >= self._no_writes_until:
+            self.attempt("write", lambda: self.store.write(key, entry, fetched_at, expires_at))
+
+    def attempt(self, operation: str, call: Callable[[], T]) -> T | None:
+        """What `call` returns; None if the store fails, which is counted and logged."""
+        try:
+            return call()
+        except STORE_ERRORS as error:
+            metrics.STORE_ERRORS.inc()
+            reason = {"operation": operation, "reason": f"{type(error).__name__}: {error}"}
+            log.warning("the provider cache failed; going on without it", extra=reason)
+            self._failing_until = time.monotonic() + PAUSE
+            if self.store.is_outage(error):
+                self._no_writes_until = self._failing_until
+                if operation != "write":
+                    self._no_reads_until = self._failing_until
+            return None
