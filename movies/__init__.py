@@ -10,7 +10,7 @@ from config import CONFIGS, MOVIES_CONFIG
 from movies import access_log, cli, health, limits, openapi, pages, provider, settings, tracing, web
 from movies.auth import access, keys
 from movies.auth.routes import bp as auth_bp
-from movies.errors import register_error_handlers
+from movies.error_handlers import register_error_handlers
 from movies.extensions import api, db, jwt, migrate
 from movies.logs import configure_logging
 from movies.movies.routes import bp as movies_bp

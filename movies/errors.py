@@ -1,19 +1,14 @@
 """The one table from exceptions to problems: status, text, retry advice and documentation.
 
 Responses, the OpenAPI document and the page of problems are all made from it. To add a kind, add a
-row and its test in `tests/test_errors.py`. What the database or the provider said is never in a
-response.
+row and its test in `tests/test_errors.py`.
 """
 
-import logging
-
-from flask import Flask, Response
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import (
     BadRequest,
-    HTTPException,
     InternalServerError,
     MethodNotAllowed,
     NotFound,
@@ -31,17 +26,14 @@ from movies.auth.errors import (
     TooManyAtOnce,
     WrongTokenType,
 )
-from movies.database import explain, is_outage
 from movies.limits import RateLimitExceeded
 from movies.movies.registry import UnknownMovie
 from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import NotCached, TimedOut, Unavailable
 from movies.paging import NoSuchPage
-from movies.problems import Problem, problem_response
+from movies.problems import Problem
 from movies.users.service import AddressTaken, WrongPassword
 from movies.web import InvalidHost
-
-log = logging.getLogger(__name__)
 
 CHALLENGE = 'Bearer realm="movies"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token", error_description="%s"'  # RFC 6750
@@ -268,48 +260,3 @@ PROBLEMS: dict[type[Exception], Problem] = {
 def problem_of(kind: type[BaseException]) -> Problem | None:
     """The row of an exception class, or of its nearest base class that has one."""
     return next((PROBLEMS[base] for base in kind.__mro__ if base in PROBLEMS), None)
-
-
-def register_error_handlers(app: Flask) -> None:
-    """Have `app` report every exception as a problem."""
-    for kind in PROBLEMS:
-        app.register_error_handler(kind, _respond)
-    app.register_error_handler(ValidationError, _invalid)
-    app.register_error_handler(DBAPIError, _database)
-    app.register_error_handler(PoolTimeout, _database)
-    app.register_error_handler(HTTPException, _http)
-
-
-def _respond(error: Exception) -> Response:
-    problem = problem_of(type(error)) or PROBLEMS[InternalServerError]
-    if isinstance(error, HTTPException):
-        return problem_response(problem, _headers_of(error))
-    if (seconds := getattr(error, "retry_after", None)) is not None:
-        return problem_response(problem, {"Retry-After": str(max(1, seconds))})
-    return problem_response(problem)
-
-
-def _invalid(error: ValidationError) -> Response:
-    errors = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return problem_response(PROBLEMS[ValidationError], errors=errors)
-
-
-def _database(error: Exception) -> Response:
-    """503 if the database is unavailable; every other failure of a statement is a defect."""
-    if is_outage(error):
-        log.error("the database is unavailable", extra={"reason": explain(error)})
-        return problem_response(PROBLEMS[DBAPIError])
-    log.error("a statement failed unexpectedly", exc_info=error)
-    return problem_response(PROBLEMS[InternalServerError])
-
-
-def _http(error: HTTPException) -> Response:
-    """An exception of Flask or an extension that has no row: its status says everything."""
-    status, detail = error.code or 500, error.description or ""
-    problem = Problem(slug=None, status=status, detail=detail, when=detail, retry=UNCHANGED)
-    return problem_response(problem, _headers_of(error))
-
-
-def _headers_of(error: HTTPException) -> dict[str, str]:
-    """The headers that belong to the status, such as `Allow`."""
-    return {name: value for name, value in error.get_headers() if name != "Content-Type"}

@@ -1,0 +1,63 @@
+"""Reports every exception as a problem, by its row in the table of errors.
+
+What the database or the provider said is never in a response.
+"""
+
+import logging
+
+from flask import Flask, Response
+from marshmallow import ValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from movies.database import explain, is_outage
+from movies.errors import PROBLEMS, UNCHANGED, problem_of
+from movies.problems import Problem, problem_response
+
+log = logging.getLogger(__name__)
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Have `app` report every exception as a problem."""
+    for kind in PROBLEMS:
+        app.register_error_handler(kind, _respond)
+    app.register_error_handler(ValidationError, _invalid)
+    app.register_error_handler(DBAPIError, _database)
+    app.register_error_handler(PoolTimeout, _database)
+    app.register_error_handler(HTTPException, _http)
+
+
+def _respond(error: Exception) -> Response:
+    problem = problem_of(type(error)) or PROBLEMS[InternalServerError]
+    if isinstance(error, HTTPException):
+        return problem_response(problem, _headers_of(error))
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        return problem_response(problem, {"Retry-After": str(max(1, seconds))})
+    return problem_response(problem)
+
+
+def _invalid(error: ValidationError) -> Response:
+    errors = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return problem_response(PROBLEMS[ValidationError], errors=errors)
+
+
+def _database(error: Exception) -> Response:
+    """503 if the database is unavailable; every other failure of a statement is a defect."""
+    if is_outage(error):
+        log.error("the database is unavailable", extra={"reason": explain(error)})
+        return problem_response(PROBLEMS[DBAPIError])
+    log.error("a statement failed unexpectedly", exc_info=error)
+    return problem_response(PROBLEMS[InternalServerError])
+
+
+def _http(error: HTTPException) -> Response:
+    """An exception of Flask or an extension that has no row: its status says everything."""
+    status, detail = error.code or 500, error.description or ""
+    problem = Problem(slug=None, status=status, detail=detail, when=detail, retry=UNCHANGED)
+    return problem_response(problem, _headers_of(error))
+
+
+def _headers_of(error: HTTPException) -> dict[str, str]:
+    """The headers that belong to the status, such as `Allow`."""
+    return {name: value for name, value in error.get_headers() if name != "Content-Type"}
