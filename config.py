@@ -6,6 +6,7 @@ A process whose settings are wrong ends here, with one line for each of them.
 """
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,8 @@ MOVIES_CONFIG = text(
     "development|testing|production",
 )
 IN_PRODUCTION = MOVIES_CONFIG == "production"
+# Of a container, usually: by IPv4 and, where there is IPv6, by both.
+ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
 
 
 class Config:
@@ -179,7 +182,7 @@ class Config:
     # Where the service listens: a name or an address of this machine's, and a port.
     HOST = text(
         "HOST",
-        "0.0.0.0" if IN_PRODUCTION else "127.0.0.1",  # noqa: S104  a container's own interfaces
+        ALL_INTERFACES if IN_PRODUCTION else "127.0.0.1",
         "be a host name or an IP address, such as 127.0.0.1",
         r"[\w.:-]+",
     )

@@ -59,10 +59,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                 raise
             return
-        if address[0].startswith("::ffff:"):  # an IPv4 client of a socket that serves both
-            address = (address[0].removeprefix("::ffff:"), address[1])
         self.nr_conns += 1
-        conn = TConn(self.cfg, ClientSocket(accepted), address, listener.getsockname())
+        server, port = _plain(accepted.getsockname())
+        server = f"[{server}]" if ":" in server else server  # RFC 3875 section 4.1.14
+        conn = TConn(self.cfg, ClientSocket(accepted), _plain(address), (server, port))
         conn.timeout = time.monotonic() + REQUEST_TIMEOUT
         self.pending_conns.append(conn)
         self._watch(conn, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
@@ -251,6 +251,11 @@ DETAILS = {
     HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error occurred. It has been logged.",
 }
+
+
+def _plain(address: tuple[Any, ...]) -> tuple[str, int]:
+    """Host and port of a socket's address; an IPv4 address also if the socket serves IPv6, too."""
+    return address[0].removeprefix("::ffff:"), address[1]
 
 
 def _refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = False) -> None:

@@ -58,12 +58,24 @@ def test_the_log_names_the_address_of_the_documentation(app: Served) -> None:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
-def test_a_host_of_two_colons_serves_ipv4_and_ipv6(app: Served) -> None:
-    port = int(app.url.rpartition(":")[2])
-    for host in ("127.0.0.1", "::1"):
-        with socket.create_connection((host, port)) as client:
-            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert client.recv(12) == b"HTTP/1.1 200"
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("request_line", ["HTTP/1.1\r\nHost: localhost", "HTTP/1.0"])
+def test_a_host_of_two_colons_serves_ipv4_and_ipv6(
+    app: Served, host: str, request_line: str
+) -> None:
+    """Health checks of older load balancers speak HTTP/1.0 and send no Host."""
+    with socket.create_connection((host, int(app.url.rpartition(":")[2]))) as client:
+        client.sendall(f"GET /health/live {request_line}\r\n\r\n".encode())
+        assert client.recv(12).split()[1] == b"200"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc")
+def test_workers_inherit_no_thread_and_no_database(app: Served) -> None:
+    parent = Path(f"/proc/{app.pid}")
+    assert len(list((parent / "task").iterdir())) == 1
+    files = [str(path.readlink()) for path in (parent / "fd").iterdir()]
+    assert not [name for name in files if "sqlite" in name]
+    assert len([name for name in files if name.startswith("socket:")]) == 1  # it listens
 
 
 def test_a_second_server_on_the_port_names_the_setting_and_leaves_the_first_alone(
