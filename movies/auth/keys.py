@@ -1,7 +1,7 @@
 """The keys that sign tokens.
 
-A token's header names its key, so a key can be replaced without signing anybody out: the new one
-signs, and tokens of the one before are still good.
+The header of a token names its key, so that a key can be replaced without signing anyone out: the
+new key signs, and tokens that the previous key signed stay valid.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from jwt import InvalidTokenError
 
 @cache
 def key_id(key: str) -> str:
-    """The name of a key in the header of a token; tells nothing of the key."""
+    """The name of a key in the header of a token, from which the key cannot be derived."""
     return hashlib.sha256(b"key id of " + key.encode()).hexdigest()[:16]
 
 
 def init_app(jwt: JWTManager) -> None:
-    """Have tokens name the key that signs them, and find it again by that name."""
+    """Have tokens name the key that signs them, and be verified with the key they name."""
     jwt.additional_headers_loader(_name_key)
     jwt.decode_key_loader(_find_key)
 
@@ -34,4 +34,4 @@ def _find_key(headers: dict[str, Any], _claims: dict[str, Any]) -> str:
         key: str = current_app.config[setting]
         if key and headers.get("kid") == key_id(key):
             return key
-    raise InvalidTokenError("signed with no key of ours")
+    raise InvalidTokenError("signed with an unknown key")

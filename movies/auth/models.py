@@ -15,8 +15,8 @@ CLOSED = "closed "  # begins the `email_key` of an account that is being deleted
 class User(db.Model):
     """An account.
 
-    `email` is as it was given, trimmed; `email_key` is the same for every spelling of the address
-    that is the same account, and the database keeps it unique. An id is never used twice.
+    `email` is the address as it was given, trimmed. `email_key` identifies the account: it is the
+    same for all spellings of the address, and unique. An id is never used again.
     """
 
     __tablename__ = "users"
@@ -36,13 +36,13 @@ class User(db.Model):
         return self.email_key.startswith(CLOSED)
 
     def close(self) -> None:
-        """Forget everything personal, and free the e-mail address for another account."""
+        """Forget everything personal, and free the email address for another account."""
         self.email_key = f"{CLOSED}{self.id}"
         self.email = self.first_name = self.last_name = self.password_hash = ""
 
 
 class SignIn(db.Model):
-    """One signing in: while it is here its refresh token, and what was made with it, is live.
+    """A sign-in. Its refresh token, and access tokens issued from that, are valid while it exists.
 
     Tokens carry `id` as their claim `sid`. `expires_at` is that of the refresh token.
     """
