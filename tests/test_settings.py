@@ -81,7 +81,7 @@ def test_production_listens_everywhere_and_asks_the_live_provider(
 ) -> None:
     production = read(**IN_PRODUCTION)
     everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
-    assert production.HOST == everywhere
+    assert everywhere == production.HOST
     assert production.NOVEMBER7_URL == LIVE
 
 
