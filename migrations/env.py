@@ -5,7 +5,7 @@ from click import ClickException
 from flask import current_app
 from sqlalchemy.exc import DBAPIError
 
-from movies.database import without_timeouts
+from movies.database import explain, without_timeouts
 
 db = current_app.extensions["migrate"].db
 options = {
@@ -24,8 +24,7 @@ else:
     try:
         connected = db.engine.connect()
     except DBAPIError as error:
-        reason = str(error.orig).strip().partition("\n")[0]
-        raise ClickException(f"The database failed: {reason}") from None
+        raise ClickException(f"The database failed: {explain(error)}") from None
     with connected as connection:
         context.configure(connection=connection, **options)
         with context.begin_transaction():

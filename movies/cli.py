@@ -5,7 +5,6 @@ standard error. It exits with 0 if it succeeded, 1 if it failed, and 2 if it was
 """
 
 import json
-import re
 import sqlite3
 import sys
 from collections import Counter
@@ -21,7 +20,7 @@ from redis import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from movies.auth import service as auth
-from movies.database import without_timeouts
+from movies.database import explain, without_timeouts
 from movies.extensions import db
 from movies.movies import tallies
 from movies.movies.registry import november7, remember
@@ -29,8 +28,6 @@ from movies.november7 import upkeep
 from movies.november7.errors import Unavailable
 from movies.users import service as users
 from movies.users.schemas import UserCreateSchema
-
-NOT_MIGRATED = re.compile(r"no such (table|column)|(relation|column) .* does not exist")
 
 
 class Group(AppGroup):
@@ -53,9 +50,7 @@ class Group(AppGroup):
         try:
             return super().invoke(ctx)
         except DBAPIError as error:
-            reason = str(error.orig).strip().partition("\n")[0]
-            advice = ". Run `make migrate`" if NOT_MIGRATED.search(reason) else ""
-            raise click.ClickException(f"The database failed: {reason}{advice}") from None
+            raise click.ClickException(f"The database failed: {explain(error)}") from None
         except (RedisError, sqlite3.Error) as error:
             raise click.ClickException(f"The provider cache failed: {error}") from None
 
