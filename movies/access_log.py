@@ -41,7 +41,7 @@ def init_app(app: Flask) -> None:
 
 def _describe(_error: BaseException | None) -> None:
     """Note what is known of a request only while Flask handles it."""
-    details = request.environ[DETAILS]
+    details = request.environ.get(DETAILS, {})  # a request context of a test or shell has none
     if request.url_rule is not None:
         details["route"] = request.url_rule.rule
     if "caller" in g:

@@ -61,7 +61,8 @@ class PublicAddress:
 def _requested_host(environ: "WSGIEnvironment") -> str:
     """The `Host` header. HTTP/1.0 has none, and probes use it: there it is the server's address."""
     if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+        name, port = environ["SERVER_NAME"], environ["SERVER_PORT"]
+        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     host: str = environ.get("HTTP_HOST", "")
     return host
 

@@ -1,12 +1,14 @@
 """Absolute URLs: what links, `Location` and page assets are made from."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from accounts import Accounts
 from flask import Flask
-from werkzeug.test import TestResponse
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 
 from movies.urls import BASE_URL, normalize_host, page_url
 
@@ -159,3 +161,20 @@ def test_the_public_url_is_used_whatever_the_request_says(make_app: MakeApp, hos
     assert created.headers["Location"] == f"{base}/v1/movies/ratings/1"
     assert client.get("/nothing", **options).get_json()["type"] == "about:blank"
     assert 'src="/base/api/schema/assets/' in html
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [("127.0.0.1", "http://127.0.0.1:8000"), ("::1", "http://[::1]:8000")],
+)
+@ONE_DATABASE
+def test_http_1_0_without_a_host_is_linked_by_the_servers_address(
+    app: Flask, server: str, expected: str
+) -> None:
+    """Probes of load balancers send such requests."""
+    headers = Headers(Accounts(app.test_client()).headers())
+    environ = EnvironBuilder(SEARCH, headers=headers).get_environ()
+    del environ["HTTP_HOST"]
+    environ |= {"SERVER_PROTOCOL": "HTTP/1.0", "SERVER_NAME": server, "SERVER_PORT": "8000"}
+    body, _, _ = run_wsgi_app(app, environ)
+    assert json.loads(b"".join(body))["next"].startswith(f"{expected}/api/v1/movies/?")
