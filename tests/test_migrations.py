@@ -134,6 +134,61 @@ def test_migrations_go_down_and_up_again(app: Flask, revision: str) -> None:
         assert described() == newest
 
 
+def voted() -> int:
+    """The running count of the movies that have votes."""
+    ((count,),) = execute("SELECT sum(count) FROM voted_movies")
+    return int(count)
+
+
+def test_the_running_count_starts_with_what_is_there(app: Flask) -> None:
+    """Up, down and up again, with votes cast by an older release in between."""
+    with app.app_context():
+        upgrade(revision="0003")
+        insert = (
+            "INSERT INTO movies (id, title, upvotes, downvotes, score) VALUES (:id, 'x', :n, 0, 0)"
+        )
+        for number in range(5):
+            execute(insert, id=uuid.UUID(int=number + 1), n=number)
+        upgrade()
+        assert voted() == 4
+        downgrade(revision="0003")
+        execute(insert, id=uuid.UUID(int=9), n=1)
+        upgrade()
+        assert voted() == 5
+
+
+@pytest.mark.parametrize(
+    ("statement", "change"),
+    [
+        ("UPDATE movies SET upvotes = upvotes + 1", 2),
+        ("UPDATE movies SET upvotes = 0, downvotes = 0", -1),
+        ("UPDATE movies SET title = 'named' WHERE title IS NULL", 1),
+        ("UPDATE movies SET score = 1", 0),
+        ("DELETE FROM movies", -1),
+        ("INSERT INTO movies (id, title, upvotes) VALUES (:id, 'new', 3)", 1),
+        ("INSERT INTO movies (id, upvotes) VALUES (:id, 3)", 0),
+    ],
+)
+def test_the_running_count_follows_whatever_changes_movies(
+    app: Flask, statement: str, change: int
+) -> None:
+    """Also a release that does not know of it."""
+    with app.app_context():
+        upgrade()
+        for number, (title, upvotes) in enumerate([("a", 1), ("b", 0), ("c", 0), (None, 2)]):
+            execute(
+                "INSERT INTO movies (id, title, upvotes) VALUES (:id, :title, :upvotes)",
+                id=uuid.UUID(int=number),
+                title=title,
+                upvotes=upvotes,
+            )
+        before = voted()
+        values = {"id": uuid.UUID(int=9)} if ":id" in statement else {}
+        execute(statement, **values)
+        assert (before, voted() - before) == (1, change)
+        assert tallies.miscount() == 0
+
+
 def test_a_full_downgrade_leaves_nothing(app: Flask) -> None:
     """Below the first revision there is no table of ours."""
     with app.app_context():

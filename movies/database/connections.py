@@ -182,7 +182,7 @@ def _note_idle(connection: object, record: Any) -> None:
         record.info["idle"] = True
 
 
-@event.listens_for(Pool, "checkout")
+@event.listens_for(Pool, "checkout", insert=True)  # before those that count connections
 def _check_idle(connection: Any, record: Any, _proxy: object) -> None:
     """Have the pool replace an idle connection that is lost, without asking the server.
 

@@ -183,3 +183,40 @@ def test_a_vote_that_is_none_is_422(
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [member]
     assert rows(app, "SELECT id FROM ratings") == []
+
+
+def test_the_rating_of_a_movie_can_be_read(client: FlaskClient, me: Headers) -> None:
+    assert client.get(VOTE, headers=me).status_code == 404
+    set_ = client.put(VOTE, json={"rating_type": "UPVOTE"}, headers=me).get_json()
+    answer = client.get(VOTE, headers=me)
+    assert (answer.status_code, answer.get_json()) == (200, set_)
+    assert client.delete(VOTE, headers=me).status_code == 204
+    assert client.get(VOTE, headers=me).status_code == 404
+
+
+def test_a_repeated_vote_uses_up_no_id(client: FlaskClient, me: Headers, auth: Accounts) -> None:
+    first = client.put(VOTE, json={"rating_type": "UPVOTE"}, headers=me).get_json()
+    for rating_type in ("UPVOTE", "DOWNVOTE", "DOWNVOTE"):
+        again = client.put(VOTE, json={"rating_type": rating_type}, headers=me)
+        assert (again.status_code, again.get_json()["id"]) == (200, first["id"])
+    other = client.put(VOTE, json={"rating_type": "UPVOTE"}, headers=auth.headers())
+    assert other.get_json()["id"] == first["id"] + 1
+
+
+def test_a_vote_is_one_statement_on_postgresql(
+    client: FlaskClient, me: Headers, statements: list[str]
+) -> None:
+    """SQLite takes one more for each step, without a network between them."""
+    client.put(VOTE, json={"rating_type": "UPVOTE"}, headers=me)
+    costs = []
+    for method, body in (
+        ("PUT", {"rating_type": "UPVOTE"}),
+        ("PUT", {"rating_type": "DOWNVOTE"}),
+        ("DELETE", None),
+        ("PUT", {"rating_type": "UPVOTE"}),
+    ):
+        statements.clear()
+        assert client.open(VOTE, method=method, json=body, headers=me).status_code < 300
+        costs.append(len(statements))
+    is_postgresql = "%(" in statements[-1]
+    assert costs == ([1, 1, 1, 1] if is_postgresql else [3, 3, 2, 5])
