@@ -1,5 +1,6 @@
 """Rules of accounts."""
 
+import time
 from typing import Any
 
 from marshmallow import ValidationError
@@ -14,6 +15,8 @@ from movies.auth.models import CLOSED, User
 from movies.auth.passwords import Verdict
 from movies.extensions import db
 from movies.movies import tallies
+
+PAUSE = 0.02  # seconds between two batches of a deletion, in which SQLite lets others write
 
 
 class AddressTaken(Exception):
@@ -100,7 +103,7 @@ def remove(user_id: int) -> None:
     them. `remove_closed` finishes what an interruption left.
     """
     while not _remove_batch(user_id):
-        pass
+        time.sleep(PAUSE)
 
 
 def remove_closed() -> int:
