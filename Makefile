@@ -9,7 +9,7 @@ SUITE := $(PARALLEL) --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test test-fast lint lint-deploy format migrate november7 bench lock upgrade-deps openapi \
-	vendor clean
+	vendor screenshots clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ openapi: .venv/run ## Write the OpenAPI document to docs/openapi.json
 
 vendor: .venv/run ## Download Swagger UI and ReDoc as movies/assets/vendor.json pins them; needs npm
 	$(PY) tools/vendor_assets.py
+
+screenshots: .venv/dev ## Make the pictures of the documentation pages; needs Chromium
+	MOVIES_ENV_FILE= $(PY) -m tools.screenshots
 
 clean: ## Remove the environment and what tools left behind; instance/ stays
 	rm -rf .venv .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis

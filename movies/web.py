@@ -135,8 +135,9 @@ def _add_headers(response: Response) -> Response:
         del headers["Content-Type"]
     headers["X-Request-ID"] = request_id.get() or ""
     headers.extend(SECURITY_HEADERS)
-    is_page = response.mimetype == "text/html"
-    headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
+    if response.status_code != 304:  # else the policy of the page would be replaced in the cache
+        is_page = response.mimetype == "text/html"
+        headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
     headers.setdefault("Cache-Control", "no-store")
     if current_app.config["CORS_ORIGINS"] and request.path.startswith("/api/v1/"):
         response.vary.add("Origin")

@@ -7,6 +7,7 @@ set.
 import clean_environment  # noqa: F401
 
 # isort: split
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ from private_postgresql import PrivatePostgresql, private_postgresql
 from services import postgresql_database, redis_server
 from sqlalchemy import event
 from tenacity import wait_none
+from werkzeug.serving import make_server
 
 from movies import create_app
 from movies.auth import passwords
@@ -204,6 +206,18 @@ def statements(before_statement: Callable[[Callable[..., Any]], None]) -> list[s
 def client(app: Flask) -> FlaskClient:
     """Sends requests to the application."""
     return app.test_client()
+
+
+@pytest.fixture
+def url(app: Flask) -> Iterator[str]:
+    """The URL of the application on a real socket, for browsers and commands."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """The documentation pages in a real browser, at the width of a desktop and of a phone."""
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
-from werkzeug.serving import make_server
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -34,18 +31,6 @@ def browser() -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
         yield running
         running.close()
-
-
-@pytest.fixture
-def url(make_app: Callable[..., Flask]) -> Iterator[str]:
-    """The URL of the application on a real socket."""
-    server = make_server("127.0.0.1", 0, make_app(), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from clean_environment import ROOT
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = (
     "run test test-fast dev november7 lint format migrate bench lock upgrade-deps openapi "
-    "vendor clean"
+    "lint-deploy vendor screenshots clean"
 )
 
 

@@ -41,8 +41,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return read
 
 
-def test_readme_and_config_name_the_same_settings() -> None:
-    table = (ROOT / "README.md").read_text().split("## Settings")[1].split("\n## ")[0]
+def test_docs_and_config_name_the_same_settings() -> None:
+    table = (ROOT / "docs/settings.md").read_text()
     first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     documented = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
     assert documented == {*EXPECTED, "MOVIES_ENV_FILE"}
