@@ -199,3 +199,13 @@ def test_tokens_and_small_bodies_are_not_compressed(
         assert "Content-Encoding" not in answer.headers
     assert len(refused.data) > MIN_COMPRESSED
     assert tokens.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_page_that_has_not_changed_keeps_its_policy(client: FlaskClient) -> None:
+    """A browser takes the headers of a 304 for those of the page that it has."""
+    page = client.get("/api/schema/redoc/")
+    tag = page.headers["ETag"]
+    unchanged = client.get("/api/schema/redoc/", headers={"If-None-Match": tag})
+    assert unchanged.status_code == 304
+    assert "Content-Security-Policy" not in unchanged.headers
