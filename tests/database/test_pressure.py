@@ -111,7 +111,7 @@ def test_terminated_connections_never_answer_with_a_bare_500(
 
     with ThreadPoolExecutor(6) as pool:
         calls = [pool.submit(call, number) for number in range(6)]
-        for _ in range(8):
+        for _ in range(4):
             private_server.terminate_backends()
         stop.set()
         answers = [answer for future in calls for answer in future.result()]
