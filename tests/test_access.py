@@ -54,7 +54,7 @@ def endpoints(settings: dict[str, Any], directory: Any) -> list[Endpoint]:
 def every(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Endpoint]:
     """All endpoints of the API."""
     found = endpoints(settings, tmp_path_factory.mktemp("access"))
-    assert len(found) == 20
+    assert len(found) == 21
     return found
 
 
