@@ -212,12 +212,14 @@ def table(heading: str) -> set[str]:
 
 
 def test_the_documented_metrics_are_those_that_exist(server: Served) -> None:
+    server.search("matrix")
     text = server.ask("GET", "/metrics").text
     existing = set(re.findall(r"^# TYPE (\w+) ", text, re.M))
     assert existing == table("Metrics")
 
 
 def test_the_documented_fields_are_those_of_the_log(server: Served) -> None:
+    server.search("matrix")
     lines = [json.loads(line) for line in server.log.splitlines()]
     fields = {name for line in lines if line["logger"] == "movies.access_log" for name in line}
     assert fields == table("Logs")
