@@ -16,6 +16,7 @@ import schemathesis
 from accounts import Accounts
 from applications import close, empty
 from flask import Flask
+from flask.testing import FlaskClient
 from schemathesis import APIOperation, AuthContext, Case
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.schemas import BaseSchema
@@ -55,15 +56,13 @@ class Visitor:
     """Whose tokens the requests carry: one account's, or a new one's where they will end it."""
 
     accounts: Accounts
-
-    def __init__(self) -> None:
-        self._token = new_tokens(self.accounts)["access"]
+    token: str
 
     def get(self, case: AnyCase, _context: AuthContext) -> str:
         """A good access token."""
         if operation_id(case) in ENDS_ITS_TOKEN:
             return new_tokens(self.accounts)["access"]
-        return self._token
+        return self.token
 
     def set(self, case: AnyCase, token: str, _context: AuthContext) -> None:
         """Put the token where it travels."""
@@ -114,6 +113,15 @@ def new_tokens(accounts: Accounts) -> dict[str, str]:
     return accounts.sign_in(accounts.register()["email"])
 
 
+def new_rating(client: FlaskClient, token: str) -> int:
+    """The id of a rating that the holder of a token has."""
+    headers = {"Authorization": f"Bearer {token}"}
+    found = client.get("/api/v1/movies/?query=matrix", headers=headers).get_json()["results"]
+    new = {"movie_id": found[0]["id"], "rating_type": "UPVOTE"}
+    rated: int = client.post("/api/v1/movies/ratings/", json=new, headers=headers).get_json()["id"]
+    return rated
+
+
 @pytest.fixture(scope="module")
 def app(
     settings: dict[str, Any], sqlite: str, tmp_path_factory: pytest.TempPathFactory
@@ -134,6 +142,10 @@ def schema(app: Flask) -> BaseSchema:
         body = document["paths"][f"/api/v1/auth/{name}/"]["post"]["requestBody"]
         good = {member: new_tokens(visitors)["refresh"]}  # in place of the example that isn't
         body["content"]["application/json"]["example"] = good
+    access = new_tokens(visitors)["access"]
+    rating = document["paths"]["/api/v1/movies/ratings/{rating_id}"]
+    [rating_id] = [param for param in rating["parameters"] if param["name"] == "rating_id"]
+    rating_id["example"] = new_rating(app.test_client(), access)
     config = schemathesis.Config.from_dict(CONFIG)
     schema = schemathesis.openapi.from_dict(document, config=config)
     schema.app = app
@@ -141,6 +153,7 @@ def schema(app: Flask) -> BaseSchema:
     @schema.auth(refresh_interval=None)
     class Guest(Visitor):
         accounts = visitors
+        token = access
 
     return schema
 
