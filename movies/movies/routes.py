@@ -44,6 +44,7 @@ AGE_HEADERS = {
     },
     "Preference-Applied": {
         "description": "`wait=N` if `Prefer: wait=N` was applied (RFC 7240)",
+        "required": False,
         "schema": {"type": "string"},
     },
 }

@@ -142,18 +142,12 @@ def test_many_unknown_movies_at_once_cost_one_walk(
     assert skips(stand_in) == [0, 1000, 2000]
 
 
-def test_a_walk_that_was_made_is_remembered(
-    app: Flask,
-    client: FlaskClient,
-    me: Headers,
-    statements: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_id_that_is_known_to_be_unknown_costs_one_statement(
+    client: FlaskClient, me: Headers, statements: list[str]
 ) -> None:
-    """An id that a walk has just not met is refused with one statement, and no page is read."""
-    vote(client, str(uuid4()), me)
-    monkeypatch.setattr(app.extensions["november7"].cache.store, "read", None)
+    read(client, str(uuid4()), me)
     statements.clear()
-    assert vote(client, str(uuid4()), me).status_code == 404
+    assert read(client, str(uuid4()), me).status_code == 404
     assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
 
@@ -204,6 +198,7 @@ def test_a_movie_that_was_not_remembered_is_still_found(
         db.session.execute(delete(Movie))
         db.session.commit()
     assert vote(client, MOVIE["id"], me).status_code == 201
+    assert written(app) == (1, 1)  # the movie that was voted for, and no other
     assert vote(client, str(uuid4()), me).status_code == 404
 
 

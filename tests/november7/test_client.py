@@ -136,8 +136,8 @@ def test_a_page_without_movies_is_kept(client: Client, stand_in: StandIn) -> Non
     ]
 
 
-def test_who_shares_a_flight_is_told_so(client: Client, stand_in: StandIn) -> None:
-    """Of ten cold callers one misses and nine are collapsed into its flight."""
+def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn) -> None:
+    """Of ten callers at once, one misses and nine are collapsed into its fetch."""
     stand_in.faults = Faults(latency=(0.1, 0.1))
     pages = [got.result() for got in in_threads(10, lambda: search(client))]
     assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
@@ -174,7 +174,7 @@ def test_look_ups_are_counted(client: Client, clock: time_machine.Traveller) -> 
 def test_log_lines_have_the_id_of_the_request(
     client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a flight absorbs is logged, on its own thread, under the request that began it."""
+    """What is logged on the thread of a fetch has the id of the request that caused it."""
     ids = []
 
     def note(record: logging.LogRecord) -> bool:

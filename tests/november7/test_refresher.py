@@ -1,4 +1,4 @@
-"""An outage and its end: failing fast, probing, and refreshing what was served stale."""
+"""An outage and its end: failing fast, probes, and refreshes of what was served stale."""
 
 import threading
 import time
@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from helpers import counted, eventually
 
+from movies.november7.blocks import BlockKey
 from movies.november7.client import Client
 from movies.november7.errors import TimedOut, Unavailable
 from november7.clients import TTL, fail, search
@@ -58,15 +59,14 @@ def take_down(client: Client, stand_in: StandIn, **share: float) -> None:
     assert eventually(is_open, within=30)
 
 
-def test_a_process_whose_provider_is_well_has_no_such_thread(client: Client) -> None:
-    """Nothing looks after a provider that answers."""
+def test_there_is_no_thread_while_november_7_answers(client: Client) -> None:
     search(client)
     assert not looks_after()
 
 
 @pytest.mark.parametrize("kind", ["hang", "refuse", "error", "reset"])
 def test_an_outage_opens_the_breaker(client: Client, stand_in: StandIn, kind: str) -> None:
-    """However the provider is down, three failed fetches in a row tell."""
+    """However November 7 fails, three times in a row."""
     take_down(client, stand_in, **{kind: 1.0})
 
 
@@ -97,16 +97,14 @@ def test_a_provider_that_asks_for_a_pause_is_left_alone(
 
 def test_a_provider_is_probed_when_the_pause_is_over(client: Client, stand_in: StandIn) -> None:
     stand_in.faults = Faults(refuse=1, codes=(429,), retry_after="1")
-    with pytest.raises(Unavailable):
-        search(client)
-    assert client.breaker.is_open
+    while not client.breaker.is_open:
+        fail(client, 1)
     stand_in.faults = Faults()
     assert eventually(lambda: not client.breaker.is_open, within=30)
     assert search(client).source == "miss"
 
 
-def test_a_refusal_now_and_then_does_not(client: Client, stand_in: StandIn) -> None:
-    """Refusals that a second try absorbs are no outage."""
+def test_refusals_that_a_retry_absorbs_are_no_outage(client: Client, stand_in: StandIn) -> None:
     client.deadline = 5
     stand_in.faults = Faults(refuse=0.3, seed=1)
     for number in range(20):
@@ -115,7 +113,7 @@ def test_a_refusal_now_and_then_does_not(client: Client, stand_in: StandIn) -> N
 
 
 def test_an_open_breaker_fails_fast(client: Client, stand_in: StandIn) -> None:
-    """While the provider is down a cold search is refused at once, and isn't sent."""
+    """A search that is not cached is refused and not sent."""
     take_down(client, stand_in)
     client.deadline = 60
     with pytest.raises(Unavailable) as failure:
@@ -125,10 +123,10 @@ def test_an_open_breaker_fails_fast(client: Client, stand_in: StandIn) -> None:
     assert not any("matrix" in target for target in stand_in.requests)
 
 
-def test_an_open_breaker_serves_what_is_held(
+def test_cached_pages_are_served_while_the_breaker_is_open(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """A fresh page is a hit as ever, a stale one is served and said not to be refreshing."""
+    """A stale one says that its refresh has to wait."""
     search(client)
     take_down(client, stand_in)
     assert search(client).source == "hit"
@@ -141,7 +139,7 @@ def test_an_open_breaker_serves_what_is_held(
 def test_a_probe_finds_the_return(
     make: Callable[..., Client], stand_in: StandIn, concurrency: int
 ) -> None:
-    """Once the provider is back the breaker closes by itself, with any bulkhead."""
+    """With any size of the bulkhead, the breaker closes by itself."""
     client = make(concurrency=concurrency)
     stand_in.faults = Faults(hang=1)
     while not client.breaker.is_open:
@@ -154,7 +152,6 @@ def test_a_probe_finds_the_return(
 def test_a_provider_that_refuses_connections_is_found_again(
     client: Client, stand_in: StandIn
 ) -> None:
-    """So it is after nothing listened at all."""
     stand_in.stop()
     take_down(client, stand_in, hang=0)
     stand_in.start()
@@ -162,7 +159,7 @@ def test_a_provider_that_refuses_connections_is_found_again(
 
 
 def test_probes_ask_for_little(client: Client, stand_in: StandIn) -> None:
-    """A probe asks for one movie, and few of them are under way at once."""
+    """For one movie, and few run at once."""
     take_down(client, stand_in)
     stand_in.reset()
     assert eventually(lambda: len(stand_in.requests) >= 4)
@@ -171,15 +168,13 @@ def test_probes_ask_for_little(client: Client, stand_in: StandIn) -> None:
 
 
 def test_the_thread_ends_when_all_is_well(client: Client, stand_in: StandIn) -> None:
-    """Nobody looks after the provider any more once it is back."""
     take_down(client, stand_in)
     assert looks_after()
     stand_in.faults = Faults()
     assert eventually(lambda: not looks_after())
 
 
-def test_a_second_outage_is_looked_after_too(client: Client, stand_in: StandIn) -> None:
-    """What has ended can begin again."""
+def test_the_thread_starts_again_in_a_second_outage(client: Client, stand_in: StandIn) -> None:
     for _ in range(2):
         take_down(client, stand_in)
         stand_in.faults = Faults()
@@ -187,7 +182,6 @@ def test_a_second_outage_is_looked_after_too(client: Client, stand_in: StandIn) 
 
 
 def test_closing_the_client_ends_the_thread(client: Client, stand_in: StandIn) -> None:
-    """A client that is closed in an outage leaves nothing behind."""
     take_down(client, stand_in)
     client.close()
     assert eventually(lambda: not looks_after())
@@ -209,10 +203,10 @@ def test_pages_served_stale_in_an_outage_are_refreshed_after_it(
     assert {search(client, query).source for query in queries} == {"hit"}
 
 
-def test_a_page_is_refreshed_though_its_refresh_failed_once(
+def test_a_failed_refresh_is_retried(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """One failed refresh, with the breaker closed, is made up for by itself."""
+    """While the breaker is closed."""
     search(client)
     clock.shift(TTL)
     stand_in.faults = Faults(malformed=1)
@@ -224,10 +218,10 @@ def test_a_page_is_refreshed_though_its_refresh_failed_once(
     assert search(client).source == "hit"
 
 
-def test_a_page_that_cannot_be_had_is_given_up(
+def test_a_refresh_that_keeps_failing_is_given_up(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """A refresh that fails again and again, while others succeed, isn't tried for ever."""
+    """While others succeed."""
     search(client)
     clock.shift(TTL)
     client.breaker.failed = lambda: None  # type: ignore[method-assign]  # others succeed
@@ -238,13 +232,13 @@ def test_a_page_that_cannot_be_had_is_given_up(
     assert len(stand_in.requests) < 8
 
 
-def test_only_so_many_pages_are_owed(
+def test_the_number_of_pending_refreshes_is_bounded(
     client: Client,
     stand_in: StandIn,
     clock: time_machine.Traveller,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An outage in which everything is searched doesn't end in a flood of refreshes."""
+    """The end of an outage is no flood of requests."""
     monkeypatch.setattr("movies.november7.refresher.MAX_PENDING", 3)
     for number in range(6):
         search(client, str(number))
@@ -257,3 +251,47 @@ def test_only_so_many_pages_are_owed(
     asked = {target for target in stand_in.requests if "skip=0&limit=100" in target}
     refreshed = [target for target in asked if stand_in.requests.count(target) > 1]
     assert len(refreshed) == 3
+
+
+def test_a_thread_that_cannot_start_is_started_by_the_next_search(
+    client: Client, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The breaker does not stay open for good."""
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == THREAD:
+            started.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        take_down(client, stand_in)
+        assert started
+    stand_in.faults = Faults()
+    with pytest.raises(Unavailable):
+        search(client)
+    assert eventually(lambda: not client.breaker.is_open, within=30)
+
+
+def test_the_thread_survives_a_defect(
+    client: Client, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round that fails unexpectedly is logged, and the next one is made."""
+    refresher = client._refresher
+    rounds: list[None] = []
+    submit = refresher._submit
+
+    def fail_once(pending: list[BlockKey]) -> None:
+        rounds.append(None)
+        if len(rounds) == 1:
+            raise ZeroDivisionError
+        submit(pending)
+
+    monkeypatch.setattr(refresher, "_submit", fail_once)
+    take_down(client, stand_in)
+    stand_in.faults = Faults()
+    assert eventually(lambda: not client.breaker.is_open, within=30)
+    assert len(rounds) > 1

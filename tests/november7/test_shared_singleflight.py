@@ -1,4 +1,4 @@
-"""One flight among all processes that share a Redis; two of them are two clients here."""
+"""One fetch for all processes that share a Redis; two clients stand for two processes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import time_machine
 from helpers import eventually
@@ -42,12 +43,12 @@ class Fetch:
 
     def by(self, redis: Redis, seconds: float = 5) -> Any:
         """What a process gets."""
-        flights = SharedSingleFlight(redis, "test", lambda: False)
-        return flights.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
+        shared = SharedSingleFlight(redis, "test", lambda: False)
+        return shared.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
 
 
 class Watched(Redis):
-    """Tells when someone follows a flight: then the lease and its landing are read together."""
+    """Notes that someone follows a fetch: the lease and its outcome are read together then."""
 
     following = False
 
@@ -77,7 +78,7 @@ def test_the_second_process_waits_for_the_first(redis: Redis) -> None:
 
 @pytest.mark.parametrize("kind", [Unavailable, *Unavailable.__subclasses__()])
 def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
-    """Whoever followed a flight that fails gets the failure, of its kind, and asks no more."""
+    """Its kind, its text and its `retry_after`."""
     fetch = Fetch(kind("no", retry_after=7))
     failures = [got.exception() for got in leader_and_follower(redis, fetch)]
     assert [(type(failure), str(failure)) for failure in failures] == [(kind, "no")] * 2
@@ -86,7 +87,7 @@ def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
 
 
 def test_a_failure_is_not_kept(redis: Redis) -> None:
-    """Who comes after a failed flight leads one of its own."""
+    """A process that comes later fetches."""
     failed, fetch = Fetch(BadStatus("no")), Fetch()
     failed.let_go.set()
     fetch.let_go.set()
@@ -140,7 +141,6 @@ def test_a_lease_is_short_and_renewed(redis: Redis, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_lease_is_given_back(redis: Redis) -> None:
-    """After a flight nothing is held that would keep the next one waiting."""
     fetch = Fetch()
     fetch.let_go.set()
     fetch.by(redis)
@@ -148,7 +148,6 @@ def test_a_lease_is_given_back(redis: Redis) -> None:
 
 
 def test_outcomes_do_not_pile_up(redis: Redis) -> None:
-    """What a flight leaves behind for its followers expires."""
     fetch = Fetch()
     fetch.let_go.set()
     fetch.by(redis)
@@ -158,26 +157,26 @@ def test_outcomes_do_not_pile_up(redis: Redis) -> None:
 
 
 def test_following_ends_at_the_deadline(redis: Redis) -> None:
-    """A flight of another process that doesn't come back has timed out for who follows it."""
     redis.set(LEASE_KEY, "hanging")
     with pytest.raises(TimedOut):
         Fetch().by(redis, seconds=0.1)
 
 
-def test_what_has_landed_meanwhile_is_not_fetched(redis: Redis) -> None:
-    """Who gets the lease looks once more before asking."""
+def test_what_was_cached_meanwhile_is_not_fetched(redis: Redis) -> None:
     fetch = Fetch()
     fetch.page = "page"
     assert fetch.by(redis) == "page"
     assert fetch.calls == 0
 
 
-def test_without_redis_everyone_leads(caplog: pytest.LogCaptureFixture) -> None:
-    """Where Redis fails each process fetches for itself, and says so."""
+def test_without_redis_every_process_fetches(caplog: pytest.LogCaptureFixture) -> None:
+    """If Redis fails, each process fetches for itself, and logs that."""
     fetch = Fetch()
     fetch.let_go.set()
     assert fetch.by(unreachable_redis()) == "page"
-    assert [record.message for record in caplog.records] == ["flights are not shared"]
+    assert [record.message for record in caplog.records] == [
+        "fetches are not shared with other processes"
+    ]
 
 
 # Two clients, each with threads of its own
@@ -227,3 +226,13 @@ def test_all_processes_refresh_once(stand_in: StandIn, clients: list[Client]) ->
         assert {page.source for page in pages} == {"stale"}
         assert eventually(lambda: clients[1].search(QUERY, skip=0, limit=3).source == "hit")
     assert len(stand_in.requests) == 2
+
+
+def test_a_failure_of_an_unknown_kind_is_unavailable(redis: Redis) -> None:
+    """As a newer release may publish it."""
+    redis.set(LEASE_KEY, "newer", px=30_000)
+    failure = {"kind": "from_the_future", "reason": "no", "retry_after": 9}
+    redis.set("test-outcome:newer", orjson.dumps(failure))
+    with pytest.raises(Unavailable) as raised:
+        Fetch().by(redis)
+    assert (type(raised.value), raised.value.retry_after) == (Unavailable, 9)

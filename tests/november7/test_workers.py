@@ -3,12 +3,15 @@
 What was sent is told by the log and the metrics, not by the seconds that it took.
 """
 
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from itertools import count
+from pathlib import Path
 from statistics import median
 from uuid import uuid4
 
@@ -204,3 +207,36 @@ def test_a_retried_request_is_logged_with_the_id_of_its_search(
     retried = [line for line in lines if "a request to November 7 failed and is retried" in line]
     assert 0 < len(retried) <= app.metric(sample) - before
     assert len([line for line in lines if "movies.access_log" in line]) == 40
+
+
+def test_cached_pages_are_served_while_others_are_stored(app: Served, stand_in: StandIn) -> None:
+    """No fresh page is ever missed, in either worker."""
+    texts = [next(fresh_texts) for _ in range(5)]
+    for text in texts * 4:
+        app.search(text)
+    warm = [partial(app.search, text) for text in texts * 20]
+    cold = [partial(app.search, next(fresh_texts)) for _ in range(20)]
+    answers = many([*warm, *cold])
+    assert statuses(answers) == {200: 120}
+    found = Counter(answer.headers["Cache-Status"].split(";")[1] for answer, _ in answers[:100])
+    assert found == {" hit": 100}
+
+
+def test_a_locked_cache_file_holds_up_nobody(app: Served, stand_in: StandIn) -> None:
+    """Pages in it are still served, and others are fetched though they cannot be stored."""
+    if app.is_shared:
+        pytest.skip("the cache is in Redis")
+    text = next(fresh_texts)
+    app.search(text)
+    with closing(
+        sqlite3.connect(Path(app.environment["INSTANCE_DIR"], "november7-cache.sqlite"))
+    ) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        warm = [partial(app.search, text) for _ in range(20)]
+        cold = [partial(app.search, next(fresh_texts)) for _ in range(10)]
+        answers = many([*warm, *cold])
+    assert statuses(answers) == {200: 30}
+    found = [answer.headers["Cache-Status"].split(";")[1] for answer, _ in answers]
+    assert found[:20] == [" hit"] * 20
+    assert set(found[20:]) == {" fwd=miss"}
