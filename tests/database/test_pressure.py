@@ -14,6 +14,8 @@ from served import Served, served
 
 from movies.november7.sample.catalogue import sample_catalogue
 
+pytestmark = pytest.mark.slow  # two servers are started for it
+
 MOVIES = [movie["id"] for movie in sample_catalogue().movies]
 WRITERS = 60  # two workers have 24 connections for transactions
 
