@@ -1,18 +1,17 @@
 """Rate limits through the API: what is counted by what, and what clients learn of it."""
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import time_machine
 from accounts import PASSWORD, Accounts
+from applications import empty
 from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
@@ -30,9 +29,10 @@ MakeApp = Callable[..., Flask]
 
 
 @pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
+def database_url(sqlite: str) -> str:
     """One database: none of them counts hits."""
-    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'movies.sqlite3')}"
+    empty(sqlite)
+    return sqlite
 
 
 @pytest.fixture
