@@ -5,7 +5,6 @@ standard error. It exits with 0 if it succeeded, 1 if it failed, and 2 if it was
 """
 
 import json
-import sqlite3
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,6 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 from marshmallow import ValidationError
 from prometheus_client import CollectorRegistry, multiprocess
-from redis import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from movies.auth import service as auth
@@ -26,6 +24,7 @@ from movies.movies import tallies
 from movies.movies.registry import november7, remember
 from movies.november7 import upkeep
 from movies.november7.errors import Unavailable
+from movies.november7.store import STORE_ERRORS
 from movies.users import service as users
 from movies.users.schemas import UserCreateSchema
 
@@ -51,7 +50,7 @@ class Group(AppGroup):
             return super().invoke(ctx)
         except DBAPIError as error:
             raise click.ClickException(f"The database failed: {explain(error)}") from None
-        except (RedisError, sqlite3.Error) as error:
+        except STORE_ERRORS as error:
             raise click.ClickException(f"The provider cache failed: {error}") from None
 
 

@@ -1,9 +1,11 @@
 """`flask cache …`: in applications of their own, while another is in use."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -186,6 +188,17 @@ def test_warm_says_what_november_7_did(run: Run, stand_in: StandIn) -> None:
     assert failed.exit_code == 1
     assert failed.stderr.splitlines()[-1].startswith("Error: November 7 failed after 0 movies: ")
     assert "Traceback" not in failed.output
+
+
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+def test_a_locked_cache_is_reported_in_one_line(run: Run, tmp_path: Path) -> None:
+    run("cache", "stats")
+    with closing(sqlite3.connect(tmp_path / "november7-cache.sqlite")) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        failed = run("cache", "clear")
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].startswith("Error: The provider cache failed: ")
 
 
 @pytest.mark.parametrize("command", [["stats"], ["clear"], ["clear", "--query", "fargo"]])

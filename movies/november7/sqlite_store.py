@@ -61,7 +61,7 @@ class SQLiteStore:
         self._corrupt: tuple[int, int] | None = None
 
     def open(self, timeout: float = OPEN_TIMEOUT) -> None:
-        """Open the file and make its table. Raises StoreUnavailable, sqlite3.Error, OSError."""
+        """Open the file and make its table. Raises StoreUnavailable, sqlite3.Error."""
         with self._locked(timeout):
             self._writer_connection(timeout)
 
@@ -221,7 +221,7 @@ class SQLiteStore:
         """Device and inode of the file, None if there is none."""
         try:
             status = self._path.stat()
-        except FileNotFoundError:
+        except OSError:
             return None
         return status.st_dev, status.st_ino
 
@@ -273,17 +273,27 @@ def _is_broken(error: Exception) -> bool:
 
 @contextmanager
 def _exclusive(path: Path, deadline: float) -> Iterator[None]:
-    """Hold a lock that processes share. Raises StoreUnavailable at the deadline, OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold a lock that processes share.
+
+    Raises StoreUnavailable at the deadline, or if a file cannot be opened, made or removed.
+    """
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
-                    raise StoreUnavailable("another process is opening the cache file") from None
+                    raise StoreUnavailable("another process is opening the cache file")
                 time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)  # which releases the lock
+            yield
+        finally:
+            os.close(descriptor)  # which releases the lock
+    except OSError as error:
+        raise StoreUnavailable(f"the cache file cannot be opened: {error.strerror}") from error
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

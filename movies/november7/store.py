@@ -19,10 +19,10 @@ BATCH = 32  # entries, at most, that one write removes to keep the store within 
 
 
 class StoreUnavailable(Exception):
-    """The store cannot be used at the moment: it is locked, unreachable or not writable."""
+    """The store cannot be used at the moment: it is locked, or its files cannot be opened."""
 
 
-STORE_ERRORS = (StoreUnavailable, RedisError, sqlite3.Error, OSError)
+STORE_ERRORS = (StoreUnavailable, RedisError, sqlite3.Error)
 
 
 class Store(Protocol):

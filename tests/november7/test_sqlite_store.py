@@ -110,6 +110,15 @@ def test_a_locked_file_does_not_keep_a_process_from_starting(
     soft.store.close()
 
 
+def test_a_directory_that_is_missing_costs_misses(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "missing" / "cache.sqlite", max_bytes=MIB, stale=600)
+    with closing(store):
+        soft = FailSoftStore(store)
+        write(soft, "a")
+        assert soft.read("a") is None
+        assert soft.is_failing
+
+
 @pytest.mark.parametrize("content", [b"not a database" * 500, b"SQLite format 3\x00" + b"x" * 9000])
 def test_a_corrupt_file_is_replaced(store: SQLiteStore, path: Path, content: bytes) -> None:
     path.write_bytes(content)
