@@ -65,10 +65,10 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-strip-extras --no-header --no-emit-index-url --no-emit-find-links
 
 openapi: .venv/run ## Write the OpenAPI document to docs/openapi.json
-	MOVIES_CONFIG=testing MOVIES_ENV_FILE= $(FLASK) openapi write docs/openapi.json
+	MOVIES_CONFIG=testing MOVIES_ENV_FILE= $(PY) -m tools.write_openapi
 
 vendor: .venv/run ## Download Swagger UI and ReDoc as movies/assets/vendor.json pins them; needs npm
-	$(PY) tools/vendor_assets.py
+	$(PY) -m tools.vendor_assets
 
 screenshots: .venv/dev ## Make the pictures of the documentation pages; needs Chromium
 	MOVIES_ENV_FILE= $(PY) -m tools.screenshots

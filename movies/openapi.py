@@ -56,6 +56,13 @@ class OperationPlugin(BasePlugin):
         values = [kind.value for kind in RatingType]
         spec.components.schema("RatingType", {"type": "string", "enum": values})
 
+    def schema_helper(
+        self, name: str, definition: dict[str, Any], schema: Any = None, **_kwargs: Any
+    ) -> dict[str, Any]:
+        """Add the schema's example."""
+        example = getattr(schema, "example", None)
+        return {} if example is None else {"examples": [example]}
+
     def operation_helper(
         self, path: str | None = None, operations: dict[str, Any] | None = None, **_kwargs: Any
     ) -> None:
@@ -191,4 +198,10 @@ def document(api: Api, url: str = EXAMPLE_URL) -> bytes:
 
 @lru_cache(maxsize=4)
 def _written(spec: APISpec) -> bytes:
-    return orjson.dumps({**spec.to_dict(), "tags": TAGS}, option=orjson.OPT_INDENT_2)
+    written = {**spec.to_dict(), "tags": TAGS}
+    for schema in written["components"]["schemas"].values():
+        for name, value in schema.get("examples", [{}])[0].items():
+            member = schema["properties"][name]
+            if "type" in member and member["type"] != "object":
+                member.setdefault("examples", [value])
+    return orjson.dumps(written, option=orjson.OPT_INDENT_2)

@@ -75,7 +75,7 @@ def test_a_newcomer_votes_in_swagger_ui(open_page: Callable[..., Page], width: i
     page.locator(".modal-ux .authorize").click()
     page.locator(".modal-ux .btn-done").click()
     assert _execute(page, "search_movies") == 200
-    assert _execute(page, "set_vote") == 201
+    assert _execute(page, "set_my_rating") == 201
     assert _execute(page, "search_movies") == 200
     found = _operation(page, "search_movies").locator(".live-responses-table")
     expect(found).to_contain_text('"my_rating": {')

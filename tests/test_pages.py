@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from movies import create_app
+from movies import create_app, openapi
 from movies.api import Access
 from movies.errors import PROBLEMS
+from movies.extensions import api
 from movies.openapi import OperationPlugin
 from movies.pages import ASSETS, VENDORED
 from movies.problems import EXAMPLE_URL
@@ -138,6 +140,12 @@ def test_the_document_is_about_the_service_it_was_read_from(client: FlaskClient)
     document = client.get("/api/schema/", base_url="https://movies.test/").text
     assert '"url": "https://movies.test"' in document
     assert EXAMPLE_URL not in document
+
+
+def test_the_committed_document_is_current(app: Flask) -> None:
+    """Every change of the contract shows in review. `make openapi` writes the file."""
+    committed = Path(__file__).parents[1] / "docs/openapi.json"
+    assert committed.read_bytes() == openapi.document(api) + b"\n"
 
 
 def test_the_downloaded_document_is_the_same(client: FlaskClient) -> None:

@@ -140,7 +140,7 @@ STALE_DETAILS = {
 @bp.get("/top/", access=Access.USER, raises=(NoSuchPage,))
 @bp.arguments(PageParameters, location="query")
 @bp.response(200, MoviePageSchema)
-def top_movies(parameters: dict[str, Any]) -> Any:
+def list_top_movies(parameters: dict[str, Any]) -> Any:
     """List the best rated movies
 
     Movies that have votes, ordered by the lower bound of the 95 % Wilson score interval of their
@@ -151,7 +151,7 @@ def top_movies(parameters: dict[str, Any]) -> Any:
 
 @bp.get("/<uuid:movie_id>/", access=Access.USER, raises=LOOKUP_FAILURES)
 @bp.response(200, MovieSchema)
-def read_movie(movie_id: uuid.UUID) -> Any:
+def get_movie(movie_id: uuid.UUID) -> Any:
     """Get a movie
 
     A movie that this service has not seen yet is looked up in November 7's catalogue first.
@@ -166,7 +166,7 @@ def read_movie(movie_id: uuid.UUID) -> Any:
     raises=(service.UnknownRating,),
 )
 @bp.response(200, RatingSchema)
-def get_vote(movie_id: uuid.UUID) -> Any:
+def get_my_rating(movie_id: uuid.UUID) -> Any:
     """Get your rating of a movie
 
     404 if you have not rated the movie.
@@ -184,7 +184,7 @@ def get_vote(movie_id: uuid.UUID) -> Any:
     example=RatingSchema.example,
     headers=LOCATION,
 )
-def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
+def set_my_rating(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
     """Set your rating of a movie
 
     Creates or changes it. The request can safely be repeated if the response was lost.
@@ -195,7 +195,7 @@ def set_vote(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
 
 @bp.delete("/<uuid:movie_id>/rating/", access=Access.USER, tags=["ratings"])
 @bp.response(204)
-def clear_vote(movie_id: uuid.UUID) -> None:
+def clear_my_rating(movie_id: uuid.UUID) -> None:
     """Clear your rating of a movie
 
     Succeeds whether or not there was one.
@@ -238,7 +238,7 @@ def list_ratings(parameters: dict[str, Any]) -> Any:
     "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
 )
 @bp.response(200, RatingSchema)
-def read_rating(rating_id: int) -> Any:
+def get_rating(rating_id: int) -> Any:
     """Get a rating
 
     A rating of yours; another user's is 404.
