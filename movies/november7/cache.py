@@ -36,7 +36,7 @@ class BlockCache:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the store failed a moment ago."""
+        """Whether the store's last read or last write failed."""
         return self.store.is_failing
 
     def get(self, key: str, *, from_store: bool = False) -> Block | None:
@@ -70,5 +70,5 @@ def open_store(*, path: Path, redis: Redis | None, max_bytes: int, stale: float)
         return FailSoftStore(RedisStore(redis, NAMESPACE, max_bytes=max_bytes, stale=stale))
     sqlite_store = SQLiteStore(path, max_bytes=max_bytes, stale=stale)
     store = FailSoftStore(sqlite_store)
-    store.attempt("open", sqlite_store.open)
+    store.attempt("read", sqlite_store.open)
     return store

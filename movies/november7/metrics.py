@@ -28,7 +28,7 @@ STORE_ERRORS = Counter(
 )
 CACHE_FAILING = Gauge(
     "november7_cache_failing",
-    "1 while the last operation of a process on the cache's store failed, else 0",
+    "1 while the last read or write of a process in the cache's store failed, else 0",
     multiprocess_mode="livemax",
 )
 JOINED = Counter("november7_flights_joined_total", "Callers who joined a fetch already under way")

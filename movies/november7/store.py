@@ -59,12 +59,13 @@ class FailSoftStore:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._no_reads_until = self._no_writes_until = self._failing_until = 0.0
+        self._no_reads_until = self._no_writes_until = 0.0
+        self._failed: frozenset[str] = frozenset()  # operations that failed when last attempted
 
     @property
     def is_failing(self) -> bool:
-        """Whether the store failed in the last PAUSE seconds."""
-        return time.monotonic() < self._failing_until
+        """Whether the last read or the last write failed."""
+        return bool(self._failed)
 
     @property
     def is_away(self) -> bool:
@@ -85,14 +86,22 @@ class FailSoftStore:
     def attempt(self, operation: str, call: Callable[[], T]) -> T | None:
         """What `call` returns; None if the store fails, which is counted and logged."""
         try:
-            return call()
+            result = call()
         except STORE_ERRORS as error:
             metrics.STORE_ERRORS.inc()
-            reason = {"operation": operation, "reason": f"{type(error).__name__}: {error}"}
-            log.warning("the provider cache failed; going on without it", extra=reason)
-            self._failing_until = time.monotonic() + PAUSE
+            reason = f"{type(error).__name__}: {error}"[:200]
+            extra = {"operation": operation, "reason": reason}
+            log.warning("the provider cache failed; going on without it", extra=extra)
+            self._report(self._failed | {operation})
             if self.store.is_outage(error):
-                self._no_writes_until = self._failing_until
-                if operation != "write":
-                    self._no_reads_until = self._failing_until
+                self._no_writes_until = time.monotonic() + PAUSE
+                if operation == "read":
+                    self._no_reads_until = self._no_writes_until
             return None
+        if operation in self._failed:
+            self._report(self._failed - {operation})
+        return result
+
+    def _report(self, failed: frozenset[str]) -> None:
+        self._failed = failed
+        metrics.CACHE_FAILING.set(bool(failed))

@@ -78,10 +78,12 @@ def test_a_read_only_redis_is_still_read() -> None:
         write(soft, "b")
         assert counted("november7_cache_store_errors_total") == errors + 1
         assert soft.read("a") is not None
-        assert not soft.is_away
+        assert (soft.is_away, soft.is_failing) == (False, True)
+        assert counted("november7_cache_failing") == 1
         redis.replicaof("NO", "ONE")
         write(soft, "b")
         assert soft.read("b") is not None
+        assert counted("november7_cache_failing") == 0
 
 
 def test_a_redis_that_refuses_connections_is_left_alone_for_a_moment() -> None:
