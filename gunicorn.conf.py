@@ -44,6 +44,8 @@ if "movies" not in sys.modules:  # not when the configuration is read again
 # Imported here, the code is shared by all workers. Each creates an application of its own, so no
 # connection, lock or thread is inherited.
 from movies import metrics, tracing  # noqa: E402
+from movies.client_socket import SLOW_SENDERS  # noqa: E402
+from movies.database.connections import MAX_CALLERS  # noqa: E402
 from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
 
 bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
@@ -52,10 +54,10 @@ workers = Config.WEB_CONCURRENCY
 _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
-# Threads are cheap while they wait, and created only when needed. Callers who wait for November 7
-# leave some free, for sign-in, ratings and searches that the cache answers.
+# Threads are cheap while they wait, and created only when needed. However many callers wait for
+# November 7, for the database and for slow clients at once, some threads are free.
 worker_class = "movies.worker.Worker"
-threads = MAX_WAITERS + 64
+threads = MAX_WAITERS + MAX_CALLERS + SLOW_SENDERS + 32
 worker_connections = max(64, min(2000, most_files - 300))  # the rest is for files and databases
 logger_class = "movies.worker.ServerLogger"
 sendfile = False  # the worker sends, so that a slow reader holds no thread

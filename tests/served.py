@@ -1,4 +1,4 @@
-"""The application under gunicorn with two workers, for tests over real sockets."""
+"""The application under gunicorn, by default with two workers, for tests over real sockets."""
 
 import os
 import re
@@ -63,12 +63,17 @@ class Served:
             self._process = subprocess.Popen(
                 [*python, "gunicorn", "wsgi:app"], stdout=log, stderr=log, **options
             )
-        assert eventually(lambda: len(self.pids) == WORKERS and self._is_up(), within=30)
-        account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
+        workers = int(self.environment["WEB_CONCURRENCY"])
+        assert eventually(lambda: len(self.pids) == workers and self._is_up(), within=30)
+        self.headers = self.sign_in("ada@example.com")
+        return self
+
+    def sign_in(self, email: str) -> dict[str, str]:
+        """Register an account; returns the header that identifies it."""
+        account = {"email": email, "password": "lovelace-and-babbage"}
         self.ask("POST", "/api/v1/users/register/", json=account)
         access = self.ask("POST", "/api/v1/auth/token/", json=account).json()["access"]
-        self.headers = {"Authorization": f"Bearer {access}"}
-        return self
+        return {"Authorization": f"Bearer {access}"}
 
     def stop(self) -> None:
         """End it, the hard way if need be."""

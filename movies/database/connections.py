@@ -36,6 +36,7 @@ READS = "reads"  # the bind of the pool that single SELECTs use
 POOL_SIZES = {None: 12, READS: 8}  # connections of one process
 POOL_TIMEOUT = 5  # seconds to wait for a connection of the pool
 MAX_WAITERS = 192  # callers of one process that wait for a connection at once; others get 503
+MAX_CALLERS = MAX_WAITERS + sum(POOL_SIZES.values())  # that wait, or use a connection, at once
 SQLITE_LOCK_TIMEOUT = 5  # seconds that SQLite waits for another writer
 # Seconds to connect, milliseconds for a statement, for a lock, and for a peer that went silent.
 POSTGRESQL = {"connect_timeout": 3, "tcp_user_timeout": 10000}

@@ -18,7 +18,7 @@ from movies.november7 import metrics
 from movies.november7.deadline import Deadline
 from movies.november7.errors import Busy, TimedOut
 
-MAX_WAITERS = 192  # callers that wait at once; gunicorn.conf.py has threads to spare beyond them
+MAX_WAITERS = 192  # callers that wait at once; gunicorn.conf.py has threads beyond them
 USUAL_SECONDS = 0.3  # what November 7 takes for an answer: the first estimate
 WEIGHT = 0.2  # of the newest call in the moving average of durations
 

@@ -1,9 +1,11 @@
 """The service under gunicorn while its PostgreSQL is blocked, stalled or restarted."""
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -12,7 +14,10 @@ from helpers import eventually
 from private_postgresql import PrivatePostgresql
 from served import Served, served
 
+from movies.database.connections import MAX_CALLERS
 from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.singleflight import MAX_WAITERS, share_of
+from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow  # two servers are started for it
 
@@ -30,6 +35,28 @@ def api(
     with served(tmp_path_factory.mktemp("pressure"), DATABASE_URL=url + parameters) as running:
         assert vote(running, MOVIES[0]).status_code == 201
         yield running
+
+
+@pytest.fixture
+def hanging(
+    private_server: PrivatePostgresql, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """One worker, whose provider accepts requests and does not respond."""
+    private_server.execute("CREATE DATABASE hanging")
+    with (
+        StandIn(faults=Faults(hang=1)) as november7,
+        served(
+            tmp_path_factory.mktemp("hanging"),
+            DATABASE_URL=private_server.url.replace("/postgres", "/hanging"),
+            NOVEMBER7_URL=november7.url,
+            NOVEMBER7_DEADLINE="300",
+            WEB_CONCURRENCY="1",
+        ) as running,
+    ):
+        yield running
+        november7.stop()
+        november7.faults = Faults()
+        november7.start()  # the worker asks again, and has nothing to wait for when it stops
 
 
 def vote(api: Served, movie_id: str, rating_type: str = "UPVOTE") -> requests.Response:
@@ -93,6 +120,41 @@ def test_a_stalled_server_leaves_liveness_alone(
     assert Counter(answer.status_code for answer in answers) == {503: 300}
     assert all(map(is_expected, answers))
     assert eventually(lambda: vote(api, MOVIES[0]).ok, within=30)
+
+
+def test_a_provider_and_a_database_that_both_hang_leave_liveness_alone(
+    hanging: Served, private_server: PrivatePostgresql
+) -> None:
+    """That callers are refused proves that as many as are ever admitted wait in both places."""
+    shares = [share_of(MAX_WAITERS), MAX_WAITERS - share_of(MAX_WAITERS)]
+    users = [hanging.headers, hanging.sign_in("grace@example.com")]
+    with ExitStack() as stack:
+
+        def send(path: str, headers: dict[str, str]) -> None:
+            client = stack.enter_context(
+                socket.create_connection(("127.0.0.1", int(hanging.url.rpartition(":")[2])))
+            )
+            lines = [f"GET {path} HTTP/1.1", "Host: localhost"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            client.sendall("\r\n".join([*lines, "", ""]).encode())
+
+        for headers, share in zip(users, shares, strict=True):
+            for _ in range(share):
+                send("/api/v1/movies/?query=matrix", headers)
+        joined = "november7_flights_joined_total"
+        assert eventually(lambda: hanging.metric(joined) == MAX_WAITERS - 1)
+        private_server.pause()
+        stack.callback(private_server.resume)
+
+        def is_full() -> bool:
+            for _ in range(MAX_CALLERS + 10):
+                send("/api/v1/movies/top/", hanging.headers)
+            refused = "callers are waiting for the database"
+            return eventually(lambda: refused in hanging.log, within=1)
+
+        assert eventually(is_full)
+        assert hanging.ask("GET", "/health/live").ok
+        assert hanging.metric("november7_bulkhead_in_use") == 1
 
 
 def test_terminated_connections_never_answer_with_a_bare_500(
