@@ -99,6 +99,12 @@ def test_links_lead_to_files_and_headings(path: Path) -> None:
             assert anchor in anchors(linked), target
 
 
+def test_the_map_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    modules = {path.name for path in (ROOT / "movies").rglob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if name not in text} == set()
+
+
 def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
