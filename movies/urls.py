@@ -61,9 +61,10 @@ class PublicAddress:
 def _requested_host(environ: "WSGIEnvironment") -> str:
     """The `Host` header. HTTP/1.0 has none, and probes use it: there it is the server's address."""
     if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        name, port = environ["SERVER_NAME"], environ["SERVER_PORT"]
-        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    host: str = environ.get("HTTP_HOST", "")
+        name = environ["SERVER_NAME"].strip("[]")  # servers differ in whether they bracket IPv6
+        host = f"[{name}]" if ":" in name else name
+        return f"{host}:{environ['SERVER_PORT']}"
+    host = str(environ.get("HTTP_HOST", ""))
     return host
 
 
