@@ -8,11 +8,13 @@ A process whose settings are wrong ends here, with one line for each of them.
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from environs import EnvValidationError, FileAwareEnv, ValidationError, validate
+from redis import ConnectionPool, RedisError
 
 ROOT = Path(__file__).resolve().parent
 YEARS = 10 * 365 * 24 * 3600  # ten of them, in seconds
@@ -21,10 +23,11 @@ HOST = r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
 HTTP_URL = rf"https?://([^\s/?#@]*@)?{HOST}(/[^\s?#]*)?"
 PUBLIC_URL = rf"https?://{HOST}(/[^\s?#]*)?"
 # An origin as browsers send it (RFC 6454 section 6.2): lower case, nothing after host and port.
-ORIGIN = r"[a-z][a-z0-9+.-]*://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
+ORIGIN = r"[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:\d{1,5})?"
 POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F:]+\])?(:\d+)?"
 SQLITE_URL = r"sqlite(\+pysqlite)?:///(?!:memory:)[^?]+"
-DATABASE_URL = rf"({POSTGRESQL_URL}(/[^\s?]*)?|{SQLITE_URL})(\?\S*)?"
+NUMBERS = r"(?!\S*[?&](timeout|prepare_threshold)=(?!\d+(&|\Z)))"  # these options, if given
+DATABASE_URL = rf"{NUMBERS}({POSTGRESQL_URL}(/[^\s?]*)?|{SQLITE_URL})(\?\S*)?"
 REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|(redis\+)?unix://([^/\s]*@)?/\S+"
 
 env = FileAwareEnv(eager=False, strip_whitespace=True)
@@ -48,10 +51,10 @@ def number(name: str, default: float, least: float, most: float, kind: Any = env
     return setting(kind, name, default, must, validate.Range(least, most))
 
 
-def text(name: str, default: Any, must: str, pattern: str) -> Any:
-    """A text that matches a pattern; an empty one counts as not set."""
-    whole = rf"(?:{pattern}){'' if default is ... else '?'}\Z"
-    value = setting(env.str, name, default, must, validate.Regexp(whole))
+def text(name: str, default: Any, must: str, pattern: str, *checks: Callable[[str], None]) -> Any:
+    """A text that matches a pattern and passes checks; an empty one counts as not set."""
+    whole = validate.Regexp(rf"(?:{pattern}){'' if default is ... else '?'}\Z")
+    value = setting(env.str, name, default, must, [whole, *checks])
     return value or ("" if default is ... else default)
 
 
@@ -66,8 +69,19 @@ def writable(directory: str) -> None:
     path = Path(directory or ROOT / "instance").absolute()
     while not path.exists():
         path = path.parent
-    if not path.is_dir() or not os.access(path, os.W_OK):
-        raise ValidationError("not writable")
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError:
+        raise ValidationError("not writable") from None
+
+
+def usable(redis_url: str) -> None:
+    """Accept a URL whose port and options redis-py can use; no connection is made."""
+    try:
+        if redis_url:
+            ConnectionPool.from_url(redis_url.removeprefix("redis+")).make_connection()
+    except (ValueError, TypeError, RedisError):
+        raise ValidationError("not usable") from None
 
 
 MOVIES_CONFIG = text(
@@ -105,9 +119,10 @@ class Config:
     REDIS_URL = text(
         "REDIS_URL",
         "",
-        "be a URL that starts with redis://, rediss:// or unix://, "
-        "such as redis://127.0.0.1:6379/0 or unix:///run/redis/redis.sock",
+        "be a URL that starts with redis://, rediss:// or unix://, with options of redis-py, "
+        "such as redis://127.0.0.1:6379/0 or unix:///run/redis/redis.sock?db=1",
         REDIS_URL,
+        usable,
     )
 
     # The address of November 7; without one, the embedded sample catalogue.

@@ -5,11 +5,11 @@ import gc
 import os
 import resource
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import port
 from config import Config
 
 # Each worker counts in files of its own, and /metrics adds them up. Each run of a server has a
@@ -76,31 +76,15 @@ def on_starting(server: Any) -> None:
     """Check that the port is free, then delete the metrics of servers that have ended."""
     is_inherited = "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ
     for address in [] if is_inherited else server.address:
-        if isinstance(address, tuple):
-            check_free(*address)
+        if isinstance(address, tuple) and (refused := port.refusal(*address)):
+            shutil.rmtree(metrics_directory, ignore_errors=True)
+            sys.exit(refused)
     for directory in METRICS.iterdir():
         if (directory / "lock").exists() and directory != metrics_directory:
             ended = lock(directory)
             if ended is not None:
                 shutil.rmtree(directory, ignore_errors=True)
                 os.close(ended)
-
-
-def check_free(host: str, port: int) -> None:
-    """Exit with a message if the server cannot listen on this address."""
-    try:
-        [(family, kind, _, _, address), *_] = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        shutil.rmtree(metrics_directory, ignore_errors=True)
-        sys.exit(
-            f"Error: cannot listen on {host}, port {port}: {error.strerror}. "
-            f"Set HOST or PORT to another one, such as PORT={port % 65535 + 1}."
-        )
 
 
 def when_ready(server: Any) -> None:

@@ -82,8 +82,11 @@ def init_app(app: Flask) -> None:
 def cache_stats() -> None:
     """Show the number of pages, their size in bytes and the share of hits."""
     stats = upkeep.stats(november7(), hits=_hits())
-    lines = [f"{name:<9} {value}" for name, value in stats.items()]
-    report("\n".join(lines), **{name.replace(" ", "_"): value for name, value in stats.items()})
+    rate = stats["hit_rate"]
+    lines = [f"{name:<9} {stats[name]}" for name in ("entries", "fresh", "stale")]
+    lines += [f"size      {stats['size']} bytes"]
+    lines += [f"hit rate  {'not known' if rate is None else format(rate, '.1%')}"]
+    report("\n".join(lines), **stats)
 
 
 def _hits() -> Counter[str]:

@@ -1,5 +1,6 @@
 """`flask cache …`: in applications of their own, while another is in use."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -87,6 +88,8 @@ def test_stats_of_nothing_are_noughts(run: Run) -> None:
     """An empty cache has no entry, no byte and no hit rate."""
     nothing = {"entries": "0", "fresh": "0", "stale": "0", "size": "0 bytes"}
     assert stats(run("cache", "stats")) == {**nothing, "hit rate": "not known"}
+    numbers = json.loads(run("cache", "stats", "--json").stdout)
+    assert numbers == {"entries": 0, "fresh": 0, "stale": 0, "size": 0, "hit_rate": None}
 
 
 @pytest.mark.parametrize("app", ["sqlite"], indirect=True)  # nobody can move the clock of Redis
@@ -114,6 +117,7 @@ def test_stats_tell_the_hit_rate_of_the_server(run: Run, tmp_path: Path) -> None
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert stats(run("cache", "stats"))["hit rate"] == "75.0%"
+    assert json.loads(run("cache", "stats", "--json").stdout)["hit_rate"] == 0.75
 
 
 def test_clear_makes_the_next_search_ask(

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,3 +103,24 @@ def test_what_was_interrupted_is_done_again(make: Make, tmp_path: Path) -> None:
     assert make("--question", ".venv/run", python).returncode == 0
     (tmp_path / ".venv" / "bin" / "python").unlink()  # as after an upgrade of the system's Python
     assert make("--question", ".venv/run", python).returncode == 1
+
+
+@pytest.mark.parametrize("target", ["run", "dev"])
+def test_a_taken_port_is_reported_before_the_database_is_migrated(
+    make: Make, tmp_path: Path, target: str
+) -> None:
+    for name in ("config.py", "port.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = fake_python(tmp_path / ".venv" / "bin", "python", 'echo "$@" >> calls')
+    for stamp in ("made", "run", "dev"):
+        (tmp_path / ".venv" / stamp).touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = make(
+            target, f"PYTHON={python}", PORT=str(port), HOST="127.0.0.1", MOVIES_ENV_FILE=""
+        )
+    (error,) = errors(done)
+    assert error.startswith(f"Error: cannot listen on 127.0.0.1, port {port}: ")
+    assert "PORT=" in error
+    assert "upgrade" not in (tmp_path / "calls").read_text()

@@ -11,7 +11,8 @@ from movies.november7.client import Client
 def stats(client: Client, hits: Mapping[str, int]) -> dict[str, Any]:
     """How many entries the cache holds, how many are fresh and stale, and their size in bytes.
 
-    `hits`: look-ups by result, for the rate of those that did not wait for November 7.
+    `hits`: look-ups by result, for the rate of those that did not wait for November 7: from 0 to
+    1, or None without look-ups.
     """
     fresh = stale = size = 0
     now = time.time()
@@ -22,13 +23,13 @@ def stats(client: Client, hits: Mapping[str, int]) -> dict[str, Any]:
             stale += 1
         size += entry_size
     asked = sum(hits.values())
-    rate = f"{(asked - hits.get('miss', 0)) / asked:.1%}" if asked else "not known"
+    rate = (asked - hits.get("miss", 0)) / asked if asked else None
     return {
         "entries": fresh + stale,
         "fresh": fresh,
         "stale": stale,
-        "size": f"{size} bytes",
-        "hit rate": rate,
+        "size": size,
+        "hit_rate": rate,
     }
 
 
