@@ -85,6 +85,10 @@ def on_starting(server: Any) -> None:
             if ended is not None:
                 shutil.rmtree(directory, ignore_errors=True)
                 os.close(ended)
+    try:
+        metrics.reserve(metrics.TOTAL, metrics_directory)
+    except OSError as error:
+        sys.exit(f"Error: INSTANCE_DIR {Config.INSTANCE_DIR} has no space left: {error.strerror}.")
 
 
 def when_ready(server: Any) -> None:
@@ -95,6 +99,14 @@ def when_ready(server: Any) -> None:
     server.log.info("Documentation: %s/api/schema/swagger-ui/", address)
     gc.collect()
     gc.freeze()  # the garbage collector would write to shared pages
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Have the worker count in files that exist, even if the disk becomes full."""
+    try:
+        metrics.reserve(worker.pid, metrics_directory)
+    except OSError as error:
+        server.log.error("no disk space for the metrics of a worker: %s", error)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

@@ -17,6 +17,10 @@ CONNECTIONS = Gauge(
     "Connections that are taken from the pools of the workers",
     multiprocess_mode="livesum",
 )
+TOTAL = 0  # in place of a process id: the counts of all workers that have ended
+# Bytes of the files that each process has, by prometheus_client's names for them. All series of
+# this application need less than half of that.
+SIZES = {"counter": 2**18, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_livemax": 2**16}
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")  # bytes
 
 
@@ -82,15 +86,31 @@ def _processes(pids: set[int]) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily(name, meaning, value=total)
 
 
-def retire(pid: int, directory: Path) -> None:
-    """Add the counts of a worker that has ended to one file for all of them; delete its files."""
+def reserve(pid: int, directory: Path) -> None:
+    """Make the files of a process, with all the disk space that they need. Raises OSError.
+
+    prometheus_client writes to mapped memory: without space on the disk, SIGBUS would end the
+    process. A worker takes over the files of one that has ended, so it needs no space anew.
+    """
     with _locked(directory, fcntl.LOCK_EX):
-        for kind in ("counter", "histogram"):
+        for kind, size in SIZES.items():
+            path = directory / f"{kind}_{pid}.db"
+            spare = next(directory.glob(f"{kind}_*.spare"), None)
+            if spare is not None:
+                spare.rename(path)
+            with path.open("wb" if spare is None else "r+b") as file:
+                file.write(bytes(size))
+
+
+def retire(pid: int, directory: Path) -> None:
+    """Add the counts of a worker that has ended to those of all; leave its files to the next."""
+    with _locked(directory, fcntl.LOCK_EX):
+        for kind in SIZES:
             ended = directory / f"{kind}_{pid}.db"
             if ended.exists():
-                _add(ended, directory / f"{kind}_0.db")
-                ended.unlink()
-        multiprocess.mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+                if not kind.startswith("gauge"):
+                    _add(ended, directory / f"{kind}_{TOTAL}.db")
+                ended.rename(ended.with_suffix(".spare"))
 
 
 def _add(ended: Path, total: Path) -> None:

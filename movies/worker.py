@@ -47,6 +47,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._next_sweep = 0.0
         self._has_threads = False
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """As gunicorn's. A worker that stops takes connections that would be reset otherwise."""
+        super().set_accept_enabled(enabled)
+        for listener in () if self.alive else self.sockets:
+            known = -1
+            while known < self.nr_conns:
+                known = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and wait for its first request on the main loop."""
         try:

@@ -29,23 +29,52 @@ SETTINGS = {
 class PrivatePostgresql:
     """A running server. `url` is that of its maintenance database."""
 
-    def __init__(self, binaries: Path, directory: Path, user: dict[str, Any]) -> None:
+    def __init__(
+        self, binaries: Path, directory: Path, user: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
         self.port = free_port()
         self.url = f"postgresql://movies@127.0.0.1:{self.port}/postgres"
-        self._binaries, self._data, self._user = binaries, directory / "data", user
+        self.binaries, self._directory, self._user = binaries, directory, user
+        self._data, self._settings = directory / "data", settings
+
+    def create(self) -> None:
+        """Make an empty cluster."""
+        self._run("initdb", "-D", self._data, "-U", "movies", "-A", "trust", "--no-sync")
+
+    @contextmanager
+    def standby(self) -> Iterator["PrivatePostgresql"]:
+        """Another server, which replicates this one; both need `max_wal_senders`."""
+        with tempfile.TemporaryDirectory() as directory:
+            if self._user:
+                shutil.chown(directory, self._user["user"])
+            server = PrivatePostgresql(self.binaries, Path(directory), self._user, self._settings)
+            server._run("pg_basebackup", "-d", self.url, "-D", server._data, "-R", "-c", "fast")
+            with server.running():
+                yield server
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the server while the block does."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
         subprocess.run(
-            [binaries / "initdb", "-D", self._data, "-U", "movies", "-A", "trust", "--no-sync"],
+            [self.binaries / program, *arguments],
             check=True,
             capture_output=True,
-            cwd=directory,
-            **user,
+            cwd=self._directory,
+            **self._user,
         )
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
-        options = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        options = [f"--{name}={value}" for name, value in {**SETTINGS, **self._settings}.items()]
         self.process = subprocess.Popen(
-            [self._binaries / "postgres", "-D", self._data, "-p", str(self.port), *options],
+            [self.binaries / "postgres", "-D", self._data, "-p", str(self.port), *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._data,
@@ -54,7 +83,9 @@ class PrivatePostgresql:
         assert eventually(self._is_up, within=30)
 
     def stop(self) -> None:
-        """End the server and every connection to it, at once."""
+        """End the server and every connection to it, at once, if it runs."""
+        if self.process.poll() is not None:
+            return
         self.resume()
         self.process.send_signal(signal.SIGQUIT)
         self.process.wait(30)
@@ -96,8 +127,11 @@ def _children(parent: int) -> list[int]:
 
 
 @contextmanager
-def private_postgresql() -> Iterator[PrivatePostgresql]:
-    """A server that runs as an unprivileged user. The test is skipped if none is installed."""
+def private_postgresql(**settings: Any) -> Iterator[PrivatePostgresql]:
+    """A server that runs as an unprivileged user, with `settings` of its own.
+
+    The test is skipped if none is installed.
+    """
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     found = shutil.which("postgres") or (installed[-1] if installed else None)
     if found is None:
@@ -106,11 +140,8 @@ def private_postgresql() -> Iterator[PrivatePostgresql]:
     with tempfile.TemporaryDirectory() as directory:
         if is_root:
             shutil.chown(directory, "nobody")
-        server = PrivatePostgresql(
-            Path(found).parent, Path(directory), {"user": "nobody"} if is_root else {}
-        )
-        server.start()
-        try:
+        user = {"user": "nobody"} if is_root else {}
+        server = PrivatePostgresql(Path(found).resolve().parent, Path(directory), user, settings)
+        server.create()
+        with server.running():
             yield server
-        finally:
-            server.stop()

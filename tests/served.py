@@ -51,17 +51,12 @@ class Served:
 
     def start(self) -> Self:
         """Migrate the database, serve, and sign an account in."""
-        python = [sys.executable, "-m"]
-        options: dict[str, Any] = {"cwd": ROOT, "env": self.environment}
-        subprocess.run(
-            [*python, "flask", "--app", "wsgi", "db", "upgrade"],
-            check=True,
-            capture_output=True,
-            **options,
-        )
+        migrated = self.run("db", "upgrade")
+        assert migrated.returncode == 0, migrated.stderr
+        command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*python, "gunicorn", "wsgi:app"], stdout=log, stderr=log, **options
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
         workers = int(self.environment["WEB_CONCURRENCY"])
         assert eventually(lambda: len(self.pids) == workers and self._is_up(), within=30)
@@ -74,6 +69,18 @@ class Served:
         self.ask("POST", "/api/v1/users/register/", json=account)
         access = self.ask("POST", "/api/v1/auth/token/", json=account).json()["access"]
         return {"Authorization": f"Bearer {access}"}
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """The result of a `flask` command with the settings of the server."""
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", *command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     def stop(self) -> None:
         """End it, the hard way if need be."""

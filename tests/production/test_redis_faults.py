@@ -1,0 +1,122 @@
+"""Redis is killed, replaced by its replica, or too small, under traffic with rate limits."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from helpers import eventually
+from served import Served, served
+from services import free_port
+from traffic import traffic
+
+pytestmark = pytest.mark.slow
+
+ENTRIES = "{november7}:ages"  # the key of the sorted set of what is cached
+
+
+class PrivateRedis:
+    """A Redis server that a test may kill. It keeps nothing on disk."""
+
+    def __init__(self, directory: Path, port: int, *arguments: str) -> None:
+        self.port = port
+        self.client = redis.Redis(port=port, socket_timeout=5)
+        self._command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        self._command += ["--dir", str(directory), *arguments]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        assert eventually(self._is_up, within=30)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(30)
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PrivateRedis]:
+    if not shutil.which("redis-server"):
+        pytest.skip("redis-server is not installed")
+    running = PrivateRedis(tmp_path, free_port())
+    yield running
+    running.kill()
+    running.client.close()
+
+
+@pytest.fixture
+def api(server: PrivateRedis, tmp_path: Path) -> Iterator[Served]:
+    url = f"redis://127.0.0.1:{server.port}/0"
+    with served(tmp_path, REDIS_URL=url, RATELIMIT_ENABLED="true") as running:
+        yield running
+
+
+def stores_again(api: Served, server: PrivateRedis) -> bool:
+    """Whether a search is stored in Redis, and found by somebody."""
+    before = server.client.zcard(ENTRIES)
+    numbers = iter(range(10_000))
+
+    def is_stored() -> bool:
+        answer = api.search(f"asked after the fault {next(numbers)}")
+        assert answer.ok, answer.text
+        return bool(server.client.zcard(ENTRIES) > before)
+
+    return eventually(is_stored, within=30)
+
+
+def test_a_killed_redis_and_an_empty_one_cost_no_request(api: Served, server: PrivateRedis) -> None:
+    with traffic(api.url) as users:
+        server.kill()
+        assert users.goes_on()
+        server.start()
+        assert users.goes_on()
+        assert stores_again(api, server)
+    assert set(users.outcomes) <= {"200", "201"}, users.unexpected
+    assert users.lost() == []
+
+
+def test_a_promoted_replica_costs_no_request(
+    api: Served, server: PrivateRedis, tmp_path: Path
+) -> None:
+    replica = PrivateRedis(tmp_path, free_port(), "--replicaof", "127.0.0.1", str(server.port))
+    try:
+        with traffic(api.url) as users:
+            assert eventually(
+                lambda: replica.client.info("replication")["master_link_status"] == "up", within=30
+            )
+            server.kill()
+            assert users.goes_on()
+            replica.client.config_set("port", server.port)  # it takes over the address
+            assert users.goes_on()  # on a replica, which refuses to write
+            server.client.replicaof("NO", "ONE")
+            assert users.goes_on()
+            assert stores_again(api, server)
+    finally:
+        replica.kill()
+        replica.client.close()
+    assert set(users.outcomes) <= {"200", "201"}, users.unexpected
+    assert users.lost() == []
+
+
+def test_a_redis_that_evicts_costs_no_request(api: Served, server: PrivateRedis) -> None:
+    used = server.client.info("memory")["used_memory"]
+    server.client.config_set("maxmemory-policy", "allkeys-lru")
+    server.client.config_set("maxmemory", used + 100_000)
+    with traffic(api.url) as users:
+        for number in range(300):
+            if server.client.info("stats")["evicted_keys"]:
+                break
+            assert api.search(f"query {number}").ok
+            server.client.set(f"another application's {number}", "x" * 5_000)
+        assert server.client.info("stats")["evicted_keys"] > 0
+        assert users.goes_on()
+    assert set(users.outcomes) <= {"200", "201"}, users.unexpected
+    assert users.lost() == []
