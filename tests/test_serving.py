@@ -39,7 +39,10 @@ def searches(app: Served) -> float:
 
 def files(directory: Path) -> list[Path]:
     """The metrics files of all servers that share an instance directory."""
-    return list(directory.glob("metrics/*/*.db"))
+    try:
+        return list(directory.glob("metrics/*/*.db"))
+    except FileNotFoundError:  # a directory has just been deleted
+        return []
 
 
 def has_no_files(directory: Path, pid: int) -> bool:
