@@ -51,7 +51,8 @@ def init_app(app: Flask) -> None:
     RedisInstrumentor().instrument(tracer_provider=provider)
     RequestsInstrumentor().instrument(tracer_provider=provider)
     with app.app_context():
-        _trace_statements(db.engine, provider.get_tracer(__name__))
+        for engine in db.engines.values():
+            _trace_statements(engine, provider.get_tracer(__name__))
     app.before_request(_log_trace)
 
 

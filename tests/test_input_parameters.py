@@ -63,7 +63,7 @@ def test_a_list_refuses_malformed_and_unknown_parameters(
 @pytest.mark.parametrize(
     "query",
     [
-        *("", "query=", "query=%20%09", "query=%00", "query=a%00b", "query=%ED%A0%80", "query=%ff"),
+        *("query=", "query=%20%09", "query=%00", "query=a%00b", "query=%ED%A0%80", "query=%ff"),
         *("query=a&query=b", "query=" + "x" * 201, "query[]=a", "q=a"),
     ],
     ids=lambda value: value[:24],
