@@ -1,7 +1,7 @@
-"""The commands of `flask`, beside those of Flask and its extensions. Each calls a service.
+"""The `flask` commands of this project. Each calls a service.
 
-A command writes its result to standard output, as JSON with `--json`; errors and progress go to
-standard error. It exits with 0 if it succeeded, 1 if it failed, and 2 if it was called wrongly.
+A command writes its result to standard output, with `--json` as JSON. Errors and progress go to
+standard error. It exits with 0 on success, 1 on failure, and 2 on wrong usage.
 """
 
 import json
@@ -30,10 +30,10 @@ from movies.users.schemas import UserCreateSchema
 
 
 class Group(AppGroup):
-    """Commands that take `--json`, and report the failure of a store in one line."""
+    """A group of commands that accept `--json`, and report a failed store in one line."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """As AppGroup's; adds the option."""
+        """Add a command, with the option `--json`."""
         option = click.Option(
             ["--json"],
             is_flag=True,
@@ -66,10 +66,10 @@ def is_running() -> bool:
     return context is not None and context.info_name != "run"
 
 
-cache = Group("cache", help="Inspect and change the cache of November 7's pages.")
+cache = Group("cache", help="Manage the cache of November 7's pages.")
 tokens = Group("tokens", help="Manage sign-ins.")
 accounts = Group("users", help="Manage accounts.")
-ratings = Group("ratings", help="Check the vote counts of movies.")
+ratings = Group("ratings", help="Check and rebuild the vote counts of movies.")
 
 
 def init_app(app: Flask) -> None:
@@ -80,7 +80,7 @@ def init_app(app: Flask) -> None:
 
 @cache.command("stats")
 def cache_stats() -> None:
-    """Show the number of pages, their size in bytes and the share of hits."""
+    """Show the number of entries, their size in bytes and the hit rate."""
     stats = upkeep.stats(november7(), hits=_hits())
     rate = stats["hit_rate"]
     lines = [f"{name:<9} {stats[name]}" for name in ("entries", "fresh", "stale")]
@@ -90,7 +90,7 @@ def cache_stats() -> None:
 
 
 def _hits() -> Counter[str]:
-    """The number of look-ups by result, in all workers since the server started."""
+    """The number of lookups by result, in all workers since the server started."""
     hits: Counter[str] = Counter()
     for directory in Path(current_app.config["INSTANCE_DIR"], "metrics").glob("*"):
         workers = CollectorRegistry()
@@ -105,7 +105,7 @@ def _hits() -> Counter[str]:
 @cache.command("clear")
 @click.option("--query", metavar="TEXT", help="Delete only the pages of this search.")
 def cache_clear(query: str | None) -> None:
-    """Delete pages, so that the next search asks November 7."""
+    """Delete cached pages, so that the next search asks November 7."""
     cleared = upkeep.clear(november7(), query)
     report(f"{cleared} pages cleared", cleared=cleared)
 
@@ -124,7 +124,7 @@ def cache_warm() -> None:
                 bar.update(len(page.movies))
     except Unavailable as error:
         raise click.ClickException(f"November 7 failed after {movies} movies: {error}") from None
-    report(f"{movies} movies are warm", movies=movies)
+    report(f"{movies} movies cached", movies=movies)
 
 
 @tokens.command("purge")
@@ -138,7 +138,7 @@ def tokens_purge() -> None:
 
 
 def _check_email(_context: click.Context, _parameter: click.Parameter, email: str) -> str:
-    """Refuse what is no e-mail address before the password is asked for."""
+    """Refuse an invalid email address before prompting for the password."""
     try:
         UserCreateSchema(only=["email"]).load({"email": email})
     except ValidationError as error:
@@ -148,25 +148,25 @@ def _check_email(_context: click.Context, _parameter: click.Parameter, email: st
 
 @accounts.command("create")
 @click.argument("email", callback=_check_email)
-@click.password_option(help="Asked for if not given.")
+@click.password_option(help="Prompted for if not given.")
 @click.option("--first-name", default="", metavar="TEXT")
 @click.option("--last-name", default="", metavar="TEXT")
 def users_create(**account: str) -> None:
-    """Create an account for the address EMAIL."""
+    """Create an account with the email address EMAIL."""
     try:
         user = users.register(**UserCreateSchema().load(account))
     except ValidationError as error:
         faults = error.normalized_messages()  # type: ignore[no-untyped-call]
         lines = [f"{member}: {' '.join(texts)}" for member, texts in faults.items()]
         raise click.ClickException("\n".join(lines)) from None
-    except users.AddressTaken:
+    except users.EmailTaken:
         raise click.ClickException("An account with this email address already exists.") from None
     report(f"account {user.id} created", id=user.id, email=user.email)
 
 
 @accounts.command("purge")
 def users_purge() -> None:
-    """Finish deletions of accounts that were interrupted."""
+    """Finish interrupted deletions of accounts."""
     purged = users.remove_closed()
     report(f"{purged} accounts purged", purged=purged)
 
@@ -177,17 +177,17 @@ def ratings_check() -> None:
     without_timeouts(db.session.connection())
     if wrong := tallies.disagreements():
         raise click.ClickException(
-            f"{wrong} movies have a wrong tally; see `flask ratings rebuild`"
+            f"{wrong} movies have wrong vote counts; run `flask ratings rebuild`"
         )
     if missing := tallies.miscount():
         raise click.ClickException(
-            f"the number of rated movies is wrong by {missing}; see `flask ratings rebuild`"
+            f"the number of rated movies is wrong by {missing}; run `flask ratings rebuild`"
         )
-    report("every tally agrees with its ratings", wrong=0)
+    report("all vote counts match the ratings", wrong=0)
 
 
 @ratings.command("rebuild")
 def ratings_rebuild() -> None:
-    """Count every movie's votes again from the ratings."""
+    """Count the votes of every movie again."""
     rebuilt = tallies.rebuild()
-    report(f"{rebuilt} tallies rebuilt", rebuilt=rebuilt)
+    report(f"{rebuilt} movies recounted", rebuilt=rebuilt)

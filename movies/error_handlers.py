@@ -1,6 +1,6 @@
-"""Reports every exception as a problem, by its row in the table of errors.
+"""Turns every exception into a problem response, using the table of errors.
 
-What the database or the provider said is never in a response.
+Responses never contain text from the database or the provider.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Have `app` report every exception as a problem."""
+    """Make `app` report every exception as a problem."""
     for kind in PROBLEMS:
         app.register_error_handler(kind, _respond)
     app.register_error_handler(ValidationError, _invalid)
@@ -43,7 +43,7 @@ def _invalid(error: ValidationError) -> Response:
 
 
 def _database(error: Exception) -> Response:
-    """503 if the database is unavailable; every other failure of a statement is a defect."""
+    """Report 503 if the database is unavailable, and 500 for other failures of a statement."""
     if is_outage(error):
         log.error("the database is unavailable", extra={"reason": explain(error)})
         return problem_response(PROBLEMS[DBAPIError])
@@ -52,7 +52,7 @@ def _database(error: Exception) -> Response:
 
 
 def _http(error: HTTPException) -> Response:
-    """An exception of Flask or an extension that has no row: its status says everything."""
+    """Report an HTTP exception that has no row in the table as `about:blank`."""
     status, detail = error.code or 500, error.description or ""
     problem = Problem(slug=None, status=status, detail=detail, when=detail, retry=UNCHANGED)
     return problem_response(problem, _headers_of(error))

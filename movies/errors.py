@@ -22,8 +22,8 @@ from movies.auth.errors import (
     ExpiredToken,
     MalformedToken,
     MissingToken,
+    PasswordChecksBusy,
     RevokedToken,
-    TooManyAtOnce,
     WrongTokenType,
 )
 from movies.limits import RateLimitExceeded
@@ -32,12 +32,12 @@ from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import NotCached, TimedOut, Unavailable
 from movies.paging import NoSuchPage
 from movies.problems import Problem
-from movies.users.service import AddressTaken, WrongPassword
+from movies.users.service import EmailTaken, WrongPassword
 from movies.web import InvalidHost
 
 CHALLENGE = 'Bearer realm="movies"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token", error_description="%s"'  # RFC 6750
-UNCHANGED = "Repeating the request unchanged does not help."
+UNCHANGED = "Do not repeat the request unchanged."
 LATER = "Repeat the request after the number of seconds in `Retry-After`."
 
 PROBLEMS: dict[type[Exception], Problem] = {
@@ -51,22 +51,22 @@ PROBLEMS: dict[type[Exception], Problem] = {
     UnreadableBody: Problem(
         slug="unreadable-body",
         status=400,
-        detail="The body could not be read to its end.",
-        when="The body ends early, or its length or chunks are not well-formed.",
+        detail="The body is incomplete or malformed.",
+        when="The body ends early, or its length or chunks are malformed.",
         retry="Repeat the request on a new connection.",
     ),
     InvalidHost: Problem(
         slug="invalid-host",
         status=400,
-        detail="The Host header is missing or not valid.",
-        when="The `Host` header is missing, or cannot be the name of a host.",
+        detail="The Host header is missing or invalid.",
+        when="The `Host` header is missing, or is not a valid host.",
         retry=UNCHANGED,
     ),
     BadRequest: Problem(
         slug="bad-request",
         status=400,
         detail="The request is malformed.",
-        when="The request breaks HTTP in a way that no other problem describes.",
+        when="The request is malformed in a way that no other problem describes.",
         retry=UNCHANGED,
     ),
     MissingToken: Problem(
@@ -81,7 +81,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         slug="malformed-token",
         status=401,
         detail="The token is malformed, or was not issued by this service.",
-        when="The token is no JWT, or its signature or one of its claims is not valid.",
+        when="The token is not a JWT, or its signature or one of its claims is invalid.",
         retry="Sign in at `/api/v1/auth/token/` to get a valid token.",
         challenge=INVALID_TOKEN % "The token is malformed",
     ),
@@ -97,7 +97,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         slug="expired-token",
         status=401,
         detail="The token has expired. Get a new access token from /api/v1/auth/refresh/.",
-        when="The lifetime of the token is over.",
+        when="The token has expired.",
         retry="Get a new access token from `/api/v1/auth/refresh/`. If the refresh token has "
         "expired, sign in again.",
         challenge=INVALID_TOKEN % "The token has expired",
@@ -106,8 +106,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         slug="revoked-token",
         status=401,
         detail="The token was revoked. Sign in again.",
-        when="The user signed out, changed the password or deleted the account, or signed in on "
-        "more than 100 other devices since.",
+        when="Since the token was issued, the user signed out, changed the password, deleted the "
+        "account, or signed in 100 more times.",
         retry="Sign in again.",
         challenge=INVALID_TOKEN % "The token was revoked",
     ),
@@ -129,8 +129,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
     NotFound: Problem(
         slug=None,
         status=404,
-        detail="Nothing exists at this URL.",
-        when="No resource has this path.",
+        detail="There is no resource at this URL.",
+        when="There is no resource at this path.",
         retry=UNCHANGED,
     ),
     UnknownMovie: Problem(
@@ -157,23 +157,23 @@ PROBLEMS: dict[type[Exception], Problem] = {
     MethodNotAllowed: Problem(
         slug=None,
         status=405,
-        detail="This URL does not support the method.",
-        when="The resource does not support the method. `Allow` lists those that it supports.",
+        detail="The resource does not support this method.",
+        when="The resource does not support the method. `Allow` lists the supported methods.",
         retry=UNCHANGED,
     ),
-    AddressTaken: Problem(
+    EmailTaken: Problem(
         slug="email-taken",
         status=409,
         detail="An account with this email address already exists.",
         when="An account has this email address, in any letter case.",
-        retry="Sign in instead, or register another address.",
+        retry="Sign in, or register with another email address.",
     ),
     AlreadyRated: Problem(
         slug="already-rated",
         status=409,
         detail="You have already rated this movie.",
-        when="The user already has a rating of the movie.",
-        retry="Change the rating with `PUT /api/v1/movies/{id}/rating/`, which can be repeated.",
+        when="The user has already rated the movie.",
+        retry="Use `PUT /api/v1/movies/{id}/rating/` to change the rating.",
     ),
     RequestEntityTooLarge: Problem(
         slug=None,
@@ -192,8 +192,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
     ValidationError: Problem(
         slug="invalid-request",
         status=422,
-        detail="One or more members or parameters are not valid.",
-        when="A member or parameter is missing, unknown or not valid. `errors` says which and why.",
+        detail="One or more members or parameters are invalid.",
+        when="A member or parameter is missing, unknown or invalid. `errors` says which and why.",
         retry=UNCHANGED,
         members={"errors": {"page": ["Not a valid integer."]}},
     ),
@@ -201,15 +201,16 @@ PROBLEMS: dict[type[Exception], Problem] = {
         slug="rate-limited",
         status=429,
         detail="You have sent too many requests.",
-        when="The caller sent more requests than a rate limit allows; see `RateLimit`.",
+        when="The caller has exceeded a rate limit. `RateLimit-Policy` lists the limits.",
         retry=LATER,
         retry_after=60,
     ),
-    TooManyAtOnce: Problem(
+    PasswordChecksBusy: Problem(
         slug="password-checks-busy",
         status=429,
         detail="Too many passwords are being checked at the moment.",
-        when="More sign-ins and registrations arrive at once than passwords can be checked.",
+        when="More sign-ins, registrations and password changes arrive than the service can "
+        "process.",
         retry=LATER,
         retry_after=2,
     ),

@@ -1,6 +1,6 @@
-"""What the OpenAPI document says beyond the endpoints themselves.
+"""Completes the OpenAPI document: problems, examples, tags and the guide.
 
-OpenAPI 3.1: its schemas are JSON Schema, so that tests can validate live responses with them.
+The document is OpenAPI 3.1, whose schemas are JSON Schema, so tests can validate live responses.
 """
 
 import re
@@ -37,21 +37,21 @@ HEADERS = {
         "schema": {"type": "integer", "minimum": 0},
     },
     "WWW-Authenticate": {
-        "description": "How to authenticate, and what is wrong with the token (RFC 6750)",
+        "description": "How to authenticate, and why the token was refused (RFC 6750)",
         "schema": {"type": "string"},
     },
 }
 
 
 class OperationPlugin(BasePlugin):
-    """Completes every operation: its problems, from the table of errors, and its text.
+    """Adds problem responses, from the table of errors, and examples to the document.
 
-    `Blueprint.route` leaves two members in an operation: `raises`, the exceptions that it declares,
+    `Blueprint.route` puts two members into an operation for it: `raises`, the declared exceptions,
     and `invalid`, an example of `errors`.
     """
 
     def init_spec(self, spec: APISpec) -> None:
-        """Add the schemas that no response or request body is made of."""
+        """Add the schemas that no endpoint declares."""
         spec.components.schema("Problem", schema=ProblemSchema)
         values = [kind.value for kind in RatingType]
         spec.components.schema("RatingType", {"type": "string", "enum": values})
@@ -66,7 +66,7 @@ class OperationPlugin(BasePlugin):
     def operation_helper(
         self, path: str | None = None, operations: dict[str, Any] | None = None, **_kwargs: Any
     ) -> None:
-        """Replace `raises` and `invalid` by responses, and add the media types of PATCH."""
+        """Replace `raises` and `invalid` with responses, and add the media types of PATCH."""
         for method, operation in (operations or {}).items():
             if "description" in operation:  # else some renderers join the words at line breaks
                 operation["description"] = re.sub(r"(?<=\S)\n(?=\S)", " ", operation["description"])
@@ -82,7 +82,7 @@ class OperationPlugin(BasePlugin):
 
 
 def _responses(kinds: Iterable[type[Exception]], invalid: dict[str, Any]) -> dict[int, Any]:
-    """The responses by status. Raises LookupError for an exception without a row in the table."""
+    """The responses by status. Raises LookupError if an exception has no row in the table."""
     unique: dict[tuple[int, str], Problem] = {}
     for kind in kinds:
         problem = problem_of(kind)
@@ -96,7 +96,7 @@ def _responses(kinds: Iterable[type[Exception]], invalid: dict[str, Any]) -> dic
 
 
 def _response(problems: list[Problem], invalid: dict[str, Any]) -> dict[str, Any]:
-    """The description of a status that stands for one or several problems."""
+    """The response of a status that one or several problems have."""
     examples = {}
     for problem in problems:
         value = problem.example | ({"errors": invalid} if problem.members else {})
@@ -116,13 +116,13 @@ def _response(problems: list[Problem], invalid: dict[str, Any]) -> dict[str, Any
 
 
 def _schema_name(schema: Any) -> str:
-    """The name of a schema; empty for those of flask-smorest, which nothing here refers to."""
+    """The name of a schema; empty for the unused schemas of flask-smorest."""
     name: str = resolver(schema)
     return "" if name in ("Error", "PaginationMetadata") else name
 
 
 def _refer_to_rating_type(_converter: Any, field: Any, *, ret: dict[str, Any]) -> dict[str, Any]:
-    """One named schema instead of the same values inline wherever a rating type is."""
+    """Refer to one named schema instead of repeating the values of a rating type inline."""
     if not isinstance(field, RatingTypeField):
         return {}
     kept: dict[str, Any] = {name: ret[name] for name in ret if name in ("description", "readOnly")}
@@ -133,7 +133,7 @@ def _refer_to_rating_type(_converter: Any, field: Any, *, ret: dict[str, Any]) -
 DOCUMENT: dict[str, Any] = {
     "info": {
         "description": Path(__file__).with_name("manual.md").read_text(),
-        "summary": "Search the movies of November 7, and vote on them.",
+        "summary": "Search the movies of November 7 and vote on them.",
     },
     "components": {
         "securitySchemes": {
@@ -157,7 +157,7 @@ TAGS = [
     {
         "name": "users",
         "x-displayName": "Accounts",
-        "description": "Register an account, and manage your own.",
+        "description": "Register an account and manage it.",
     },
     {
         "name": "auth",
@@ -168,7 +168,7 @@ TAGS = [
         "name": "movies",
         "x-displayName": "Movies",
         "description": "Search the movies of November 7, browse its catalogue, and list the best "
-        "rated. The votes beside each movie are always live.",
+        "rated. Vote counts are always up to date.",
     },
     {
         "name": "ratings",
@@ -180,7 +180,7 @@ TAGS = [
 
 
 def describe(api: Api) -> None:
-    """Describe ids in paths and rating types, and no errors that endpoints do not declare."""
+    """Describe rating types and ids in paths, and drop flask-smorest's default error response."""
     api.ma_plugin.converter.add_attribute_function(_refer_to_rating_type)
     movie_id = {"type": "string", "format": "uuid", "example": MOVIE_ID}
     api.register_converter(UUIDConverter, lambda _: movie_id)
@@ -192,7 +192,7 @@ def describe(api: Api) -> None:
 
 
 def document(api: Api, url: str = EXAMPLE_URL) -> bytes:
-    """The document as JSON, for a service that clients reach under `url`."""
+    """The document as JSON, with `url` as the URL of the service."""
     return _written(api.spec).replace(EXAMPLE_URL.encode(), url.encode())
 
 

@@ -1,4 +1,4 @@
-"""The documentation: the OpenAPI document, Swagger UI, the reference, the list of problems.
+"""The documentation pages: OpenAPI document, Swagger UI, ReDoc and the list of problems.
 
 Scripts and styles are served from `assets`, so that no page needs another host. Those of Swagger UI
 and ReDoc are in `assets/vendor`; `make vendor` updates them.
@@ -55,7 +55,7 @@ def schema() -> Response:
 
 @bp.get("/api/schema/openapi.json")
 def openapi_json() -> Response:
-    """The OpenAPI document, as a file to be downloaded."""
+    """The OpenAPI document as a download."""
     response = schema()
     response.headers["Content-Disposition"] = 'attachment; filename="openapi.json"'
     return response
@@ -82,7 +82,7 @@ def problems() -> str:
 
 @bp.get("/api/schema/assets/<name>")
 def asset(name: str) -> Response:
-    """A script or style sheet of the pages. The name of a vendored one contains its version."""
+    """A script or style sheet. The names of vendored ones contain their version."""
     if name in _vendored().values():
         response = send_from_directory(VENDORED, name, max_age=YEAR)
         response.cache_control.public = True
@@ -93,13 +93,13 @@ def asset(name: str) -> Response:
 
 @bp.app_template_filter("code")
 def _code(text: str) -> Markup:
-    """HTML of a text in which backticks mark code."""
+    """The HTML of a text in which backticks mark code."""
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 @bp.app_template_filter("example")
 def _example(body: dict[str, Any]) -> str:
-    """An example of a response, indented, under the service's own URL."""
+    """An example response as indented JSON, with the URL of this service."""
     return json.dumps(body, indent=2).replace(EXAMPLE_URL, absolute_url(""))
 
 
@@ -117,7 +117,7 @@ def _vendored_url(name: str) -> str:
 
 @cache
 def _vendored() -> dict[str, str]:
-    """The names of the vendored files, with their versions, by their names without."""
+    """The versioned names of the vendored files, by their plain names."""
     packages = json.loads((ASSETS / "vendor.json").read_text())
     return {
         name: name.replace(".", f"-{package['version']}.", 1)

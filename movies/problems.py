@@ -1,4 +1,4 @@
-"""What a problem is (RFC 9457), and the response that reports one."""
+"""Problems (RFC 9457): their definition, and the response that reports one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,13 +42,13 @@ TITLES = {
 class Problem:
     """One kind of problem: what clients receive, and how the documentation describes it.
 
-    slug: its name in the documentation; None if its status says everything (`about:blank`).
-    detail: the text that a client receives.
-    when: one sentence of the documentation that says when it happens.
-    retry: one or two sentences that say whether and when to repeat the request.
-    retry_after: the default value of `Retry-After` in seconds; None if there is no such header.
-    challenge: the value of `WWW-Authenticate`; None if there is no such header.
-    members: an example of the members that only this kind has.
+    slug: its name in the documentation; None if the status alone describes it (`about:blank`).
+    detail: the text that clients receive.
+    when: when it occurs, for the documentation.
+    retry: whether and when to repeat the request, for the documentation.
+    retry_after: the default value of `Retry-After` in seconds; None for no such header.
+    challenge: the value of `WWW-Authenticate`; None for no such header.
+    members: an example of additional members.
     """
 
     slug: str | None
@@ -67,12 +67,12 @@ class Problem:
 
     @property
     def path(self) -> str | None:
-        """The path of its entry in the documentation."""
+        """The path of its entry in the list of problems."""
         return f"{PROBLEMS_PATH}#{self.slug}" if self.slug else None
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that every response of this kind has."""
+        """The headers of every response of this kind."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
@@ -86,7 +86,7 @@ class Problem:
         return self.body(EXAMPLE_URL + self.path if self.path else "about:blank", **self.members)
 
     def body(self, type_: str, **members: Any) -> dict[str, Any]:
-        """The members of a response whose `type` is the URL `type_`."""
+        """The body of a response whose `type` is the URL `type_`."""
         standard = {"type": type_, "title": self.title, "status": self.status}
         return {**standard, "detail": self.detail, **members}
 
@@ -94,7 +94,7 @@ class Problem:
 def problem_response(
     problem: Problem, headers: Mapping[str, str] | None = None, **members: Any
 ) -> Response:
-    """The response that reports a problem, with headers and members of this occurrence."""
+    """The response that reports a problem, with further headers and members."""
     type_ = absolute_url(problem.path) if problem.path else "about:blank"
     response = cast(Response, current_app.json.response(problem.body(type_, **members)))
     response.status_code = problem.status

@@ -1,7 +1,7 @@
-"""The shapes that every domain shares.
+"""Schemas and fields that all domains share.
 
-Requests are closed: `movies.api` loads them with `unknown=RAISE`, so that unknown members and
-parameters are errors. Responses are open: clients have to ignore members that they do not know.
+Requests are closed: `movies.api` loads them with `unknown=RAISE`, so unknown members and
+parameters are errors. Responses are open: clients must ignore members that they do not know.
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, fields, pre_load, validate
 
 MAX_PAGE_SIZE = 100
-# For the documentation, in the subset of regular expressions that all languages share (JSON Schema,
-# section 6.4). It has no way to exclude lone surrogates.
+# For the documentation, in the subset of regular expressions that all languages support (JSON
+# Schema, section 6.4). This subset cannot exclude lone surrogates.
 NO_NUL = r"^[^\x00]*$"
 
 
 class BaseSchema(Schema):
-    """A resource or a request. `example` is an instance, for the documentation."""
+    """Base of all schemas. `example` is shown in the documentation."""
 
     example: Any = None
 
@@ -30,7 +30,7 @@ class BaseSchema(Schema):
 class ResourceUpdate(BaseSchema):
     """A request that changes a resource.
 
-    Clients can send back what they received: read-only members are ignored, whatever they hold.
+    Clients can send back what they received: read-only members are ignored, whatever their values.
     """
 
     @pre_load
@@ -47,9 +47,9 @@ class NoParameters(BaseSchema):
 
 
 class Text(fields.String):
-    """A string that can be stored and sent on: no NUL, no lone surrogate.
+    """A string without NUL and lone surrogates, which could not be stored.
 
-    `trim`: whether to strip surrounding white space, before the length is validated.
+    `trim`: whether to strip surrounding whitespace before the length is validated.
     """
 
     default_error_messages = {"unstorable": "Must not contain NUL or lone surrogates."}
@@ -79,7 +79,7 @@ class MovieId(fields.UUID):
 
 
 class Id(fields.Integer):
-    """The id of a user or of a rating, which needs 64 bits."""
+    """The id of a user or a rating: a 64-bit integer."""
 
     def __init__(self, *, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         described = {"format": "int64", "minimum": 1, **(metadata or {})}
@@ -87,7 +87,7 @@ class Id(fields.Integer):
 
 
 class Timestamp(fields.AwareDateTime):
-    """A time in UTC, always with microseconds, so that parsers of one fixed format can read it."""
+    """A time in UTC, always with microseconds, so that it has one format."""
 
     def _serialize(
         self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any
@@ -96,7 +96,7 @@ class Timestamp(fields.AwareDateTime):
 
 
 class Count(fields.Integer):
-    """An integer in a query string, in ASCII digits. One beyond ±10^18 is reduced to that."""
+    """An integer in a query string, in ASCII digits. Values are clamped to ±10^18."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not re.fullmatch(r"-?[0-9]+", value, re.ASCII):
@@ -112,7 +112,7 @@ class PageParameters(BaseSchema):
     page = Count(
         load_default=1,
         validate=validate.Range(min=1),
-        metadata={"description": "Number of the page, from 1"},
+        metadata={"description": "Number of the page, starting at 1"},
     )
     page_size = Count(
         load_default=10,
@@ -126,7 +126,8 @@ def page_schema(item: type[BaseSchema]) -> type[BaseSchema]:
     name = item.__name__.removesuffix("Schema")
     members: dict[str, Any] = {
         "count": fields.Integer(
-            required=True, metadata={"description": "Number of results on all pages", "minimum": 0}
+            required=True,
+            metadata={"description": "Total number of results on all pages", "minimum": 0},
         ),
         "next": fields.Url(
             required=True,

@@ -161,7 +161,7 @@ def test_warm_remembers_the_whole_catalogue(
     """`flask cache warm` asks one request at a time, and every movie is known afterwards."""
     warmed = run("cache", "warm")
     assert warmed.exit_code == 0
-    assert warmed.stdout.endswith("104 movies are warm\n")
+    assert warmed.stdout.endswith("104 movies cached\n")
     assert (len(stand_in.requests), stand_in.most_in_flight) == (1, 1)
     assert rows(app, "SELECT count(*) FROM movies") == [(104,)]
 

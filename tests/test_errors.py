@@ -35,8 +35,8 @@ from movies.auth.errors import (
     ExpiredToken,
     MalformedToken,
     MissingToken,
+    PasswordChecksBusy,
     RevokedToken,
-    TooManyAtOnce,
     WrongTokenType,
 )
 from movies.errors import PROBLEMS, problem_of
@@ -47,7 +47,7 @@ from movies.movies.service import AlreadyRated, UnknownRating
 from movies.november7.errors import BadResponse, Busy, NotCached, TimedOut, Unavailable
 from movies.paging import NoSuchPage
 from movies.problems import Problem
-from movies.users.service import AddressTaken, WrongPassword
+from movies.users.service import EmailTaken, WrongPassword
 from movies.web import InvalidHost
 
 SECRET = "what the database and the provider said"
@@ -114,12 +114,12 @@ ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
     (UnknownRating(), 404, "Not Found", "rating-not-found", {}),
     (NoSuchPage(), 404, "Not Found", "page-past-the-end", {}),
     (MethodNotAllowed(["GET"]), 405, "Method Not Allowed", None, {"Allow": "GET"}),
-    (AddressTaken(), 409, "Conflict", "email-taken", {}),
+    (EmailTaken(), 409, "Conflict", "email-taken", {}),
     (AlreadyRated(), 409, "Conflict", "already-rated", {}),
     (RequestEntityTooLarge(SECRET), 413, "Content Too Large", None, {}),
     (UnsupportedMediaType(SECRET), 415, "Unsupported Media Type", None, {}),
     (ValidationError({"page": ["No."]}), 422, "Unprocessable Content", "invalid-request", {}),
-    (TooManyAtOnce(), 429, "Too Many Requests", "password-checks-busy", {"Retry-After": "2"}),
+    (PasswordChecksBusy(), 429, "Too Many Requests", "password-checks-busy", {"Retry-After": "2"}),
     (InternalServerError(SECRET), 500, "Internal Server Error", None, {}),
     (KeyError(SECRET), 500, "Internal Server Error", None, {}),
     (RecursionError(SECRET), 500, "Internal Server Error", None, {}),

@@ -1,4 +1,4 @@
-"""Authentication of requests by their access token."""
+"""Authenticates requests by their access token."""
 
 from flask import Flask, g, request
 
@@ -12,7 +12,7 @@ def init_app(app: Flask) -> None:
 
 
 def require_user() -> None:
-    """Set `g.caller` to the user whom the request's bearer token identifies.
+    """Set `g.caller` to the user that the request's bearer token identifies.
 
     Raises NotAuthenticated.
     """

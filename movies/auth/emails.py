@@ -1,4 +1,4 @@
-"""Email addresses."""
+"""Validates email addresses, and decides which ones are equal."""
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
@@ -8,17 +8,17 @@ MAX_LENGTH = 254  # characters (RFC 5321: 256 octets with its angle brackets)
 def normalized(address: str) -> str:
     """The address with its characters composed (NFC) and its domain in Unicode.
 
-    Raises EmailNotValidError, whose text says what is wrong.
+    Raises EmailNotValidError, whose text can be shown to users.
     """
     return _validated(address).normalized
 
 
 def address_key(address: str) -> str:
-    """A key that is the same for two addresses exactly if they identify the same account.
+    """The key of an address. Two addresses identify the same account if their keys are equal.
 
     The local part is case-folded. The domain is in its ASCII form (IDNA 2008), so that
-    `straße.example` and `strasse.example` differ, as they do in DNS. A text that is not an address
-    has a key that no account has.
+    `straße.example` and `strasse.example` differ, as they do in DNS. An invalid address gets a key
+    that no account has.
     """
     address = address.strip()
     try:
@@ -29,6 +29,6 @@ def address_key(address: str) -> str:
 
 
 def _validated(address: str) -> ValidatedEmail:
-    if len(address) > MAX_LENGTH:  # first: composing a long text takes time by its length squared
+    if len(address) > MAX_LENGTH:  # checked first, because composing takes quadratic time
         raise EmailNotValidError("The email address is too long.")
     return validate_email(address, check_deliverability=False, globally_deliverable=False)

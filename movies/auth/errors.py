@@ -2,11 +2,11 @@
 
 
 class NotAuthenticated(Exception):
-    """The request carries no token that is valid for it."""
+    """The request has no valid token."""
 
 
 class MissingToken(NotAuthenticated):
-    """There is no bearer token in the `Authorization` header."""
+    """The `Authorization` header has no bearer token."""
 
 
 class MalformedToken(NotAuthenticated):
@@ -18,20 +18,20 @@ class WrongTokenType(NotAuthenticated):
 
 
 class ExpiredToken(NotAuthenticated):
-    """The token's lifetime is over."""
+    """The token has expired."""
 
 
 class RevokedToken(NotAuthenticated):
-    """The sign-in that the token belongs to was ended, or its account was deleted."""
+    """The token's sign-in has ended, or its account was deleted."""
 
 
-# What is wrong with a token that was sent.
+# The possible errors of a token that was sent.
 INVALID_TOKEN = (MalformedToken, WrongTokenType, ExpiredToken, RevokedToken)
 
 
 class BadCredentials(Exception):
-    """No account has this email address and password; which one is wrong is not revealed."""
+    """No account has this email address and password."""
 
 
-class TooManyAtOnce(Exception):
-    """Every processor is busy with passwords."""
+class PasswordChecksBusy(Exception):
+    """Too many passwords are being hashed or checked at the same time."""

@@ -1,7 +1,7 @@
 """The keys that sign tokens.
 
-The header of a token names its key, so that a key can be replaced without signing anyone out: the
-new key signs, and tokens that the previous key signed stay valid.
+The header of a token names the key that signed it. So a key can be replaced without signing anyone
+out: new tokens are signed with the new key, and tokens signed with the previous key stay valid.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from jwt import InvalidTokenError
 
 @cache
 def key_id(key: str) -> str:
-    """The name of a key in the header of a token, from which the key cannot be derived."""
+    """The id of a key for the header of a token. The key cannot be derived from it."""
     return hashlib.sha256(b"key id of " + key.encode()).hexdigest()[:16]
 
 
 def init_app(jwt: JWTManager) -> None:
-    """Have tokens name the key that signs them, and be verified with the key they name."""
+    """Put the key id into new tokens, and use it to verify tokens."""
     jwt.additional_headers_loader(_name_key)
     jwt.decode_key_loader(_find_key)
 

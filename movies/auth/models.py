@@ -9,14 +9,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from movies.database import BigId, UtcDateTime, now
 from movies.extensions import db
 
-CLOSED = "closed "  # begins the `email_key` of an account that is being deleted; no address does
+CLOSED = "closed "  # prefix of the `email_key` of an account that is being deleted
 
 
 class User(db.Model):
     """An account.
 
-    `email` is the address as it was given, trimmed. `email_key` identifies the account: it is the
-    same for all spellings of the address, and unique. An id is never used again.
+    `email` is the address as it was given, trimmed. `email_key` is unique, and is the same for all
+    spellings of the address. An id is never used again.
     """
 
     __tablename__ = "users"
@@ -32,19 +32,19 @@ class User(db.Model):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the account is being deleted, and nothing but its ratings is left."""
+        """Whether the account is being deleted, and only its ratings are left."""
         return self.email_key.startswith(CLOSED)
 
     def close(self) -> None:
-        """Forget everything personal, and free the email address for another account."""
+        """Delete personal data, and make the email address available to other accounts."""
         self.email_key = f"{CLOSED}{self.id}"
         self.email = self.first_name = self.last_name = self.password_hash = ""
 
 
 class SignIn(db.Model):
-    """A sign-in. Its refresh token, and access tokens issued from that, are valid while it exists.
+    """A sign-in. Its refresh token and the access tokens issued from it are valid while it exists.
 
-    Tokens carry `id` as their claim `sid`. `expires_at` is that of the refresh token.
+    The claim `sid` of its tokens is `id`. `expires_at` is the expiry of the refresh token.
     """
 
     __tablename__ = "sign_ins"

@@ -1,8 +1,8 @@
 """Password normalization, hashes and strength.
 
 Hashes are argon2id with 19 MiB, 2 passes and 1 lane: the minimum of the OWASP Password Storage
-Cheat Sheet, chosen over larger settings so that sign-ins stay cheap. At most as many are computed
-at once as there are processors; a request that waits too long for its turn is refused.
+Cheat Sheet, which keeps sign-ins cheap. At most one hash per processor is computed at a time. A
+request that waits too long for its turn is refused.
 """
 
 import math
@@ -18,52 +18,53 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
-from movies.auth.errors import TooManyAtOnce
+from movies.auth.errors import PasswordChecksBusy
 
 MIN_LENGTH, MAX_LENGTH = 8, 128  # characters, after normalization
-MAX_TYPED_LENGTH = 4 * MAX_LENGTH  # before it: NFC composes at most four characters to one
+MAX_TYPED_LENGTH = 4 * MAX_LENGTH  # before normalization, which composes at most four characters
 MIN_SCORE = 2  # of zxcvbn's 0 to 4: more than 10^6 guesses
 MAX_JUDGED = 32  # characters
-# zxcvbn looks up every substring once for each way to read symbols as letters. This many times the
-# square of a length take it at most some 15 ms of CPU; without a bound it was 0.8 s.
+# zxcvbn looks up every substring once for each way to read symbols as letters. The number of ways
+# times the square of the length is at most MAX_EFFORT, which takes up to 15 ms of CPU time.
 MAX_EFFORT = 4096
 TURN_TIMEOUT = 3.0  # seconds
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _hashers = threading.BoundedSemaphore(os.cpu_count() or 1)
-_judge = threading.BoundedSemaphore()  # one: zxcvbn keeps hints where all threads see them
+_judge = threading.BoundedSemaphore()  # one at a time: zxcvbn stores hints in a global variable
 _unknown: dict[PasswordHasher, str] = {}
 
 
 class Verdict(Enum):
-    """Whether a password is the one that was hashed."""
+    """Whether a password matches a hash."""
 
     WRONG = "wrong"
     RIGHT = "right"
-    OUTDATED = "right, but to be hashed anew"
+    OUTDATED = "right, but needs a new hash"
 
 
 def normalize(password: str) -> str:
-    """The password in the one form that is hashed.
+    """The password in the form that is hashed.
 
-    The OpaqueString profile of RFC 8265 §4.2, as NIST SP 800-63B recommends: other spaces become
-    U+0020, and characters are composed (NFC). Nothing is forbidden, folded or trimmed.
+    This is the OpaqueString profile of RFC 8265 §4.2, which NIST SP 800-63B recommends: other
+    spaces become U+0020, and characters are composed (NFC). No character is refused, folded or
+    trimmed.
     """
     spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
     return unicodedata.normalize("NFC", spaced)
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash of the normalized password. Raises TooManyAtOnce."""
+    """The argon2id hash of the normalized password. Raises PasswordChecksBusy."""
     with _turn(_hashers):
         return hasher.hash(normalize(password))
 
 
 def verify(password: str, password_hash: str | None) -> Verdict:
-    """Whether the hash is of this password. Without a hash it is wrong, after the same time.
+    """Whether the password matches the hash.
 
-    A hash made before passwords were normalized is of the password as it was typed; it is
-    outdated, and so is one with other parameters. Raises TooManyAtOnce.
+    Without a hash, the result is WRONG and takes the same time. A hash that has other parameters,
+    or was made before passwords were normalized, is OUTDATED. Raises PasswordChecksBusy.
     """
     with _turn(_hashers):
         spelling = normalize(password)
@@ -76,10 +77,11 @@ def verify(password: str, password_hash: str | None) -> Verdict:
 
 
 def weakness(password: str, hints: list[str]) -> str | None:
-    """Why the password is too easy to guess; None if it is not.
+    """Why the password is too easy to guess, or None if it is not.
 
-    `hints` are words that an attacker would try first, such as the user's name. Raises
-    TooManyAtOnce.
+    `hints`: words that an attacker would try first, such as the user's name.
+
+    Raises PasswordChecksBusy.
     """
     with _turn(_judge):
         judged = zxcvbn(
@@ -92,16 +94,16 @@ def weakness(password: str, hints: list[str]) -> str | None:
 
 
 def _judged_part(password: str) -> str:
-    """The longest beginning of the password that zxcvbn judges within MAX_EFFORT.
+    """The longest prefix of the password that zxcvbn can judge within MAX_EFFORT.
 
-    A beginning is as easy to guess as the whole password, or easier.
+    A prefix is never harder to guess than the whole password.
     """
     lengths = range(min(len(password), MAX_JUDGED), 0, -1)
     return next(password[:n] for n in lengths if _readings(password[:n]) * n * n <= MAX_EFFORT)
 
 
 def _readings(text: str) -> int:
-    """In how many ways symbols of the text can be read as letters, as in "p4$$w0rd"."""
+    """The number of ways to read symbols of the text as letters, as in "p4$$w0rd"."""
     return math.prod(
         sum(symbol in text for symbol in symbols) or 1 for symbols in L33T_TABLE.values()
     )
@@ -117,7 +119,7 @@ def _matches(password: str, password_hash: str | None) -> bool:
 @contextmanager
 def _turn(of: threading.Semaphore) -> Iterator[None]:
     if not of.acquire(timeout=TURN_TIMEOUT):
-        raise TooManyAtOnce
+        raise PasswordChecksBusy
     try:
         yield
     finally:
@@ -125,7 +127,7 @@ def _turn(of: threading.Semaphore) -> Iterator[None]:
 
 
 def _hash_of_unknown() -> str:
-    """A hash that no password matches in practice, made once with today's parameters."""
+    """A hash of random bytes with the current parameters, for accounts that do not exist."""
     if hasher not in _unknown:
         _unknown[hasher] = hasher.hash(os.urandom(32))
     return _unknown[hasher]

@@ -1,4 +1,4 @@
-"""Endpoints of signing in and out."""
+"""Endpoints for signing in and out."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from movies.api import Access, Blueprint
 from movies.auth import service, tokens
 from movies.auth.emails import address_key
-from movies.auth.errors import INVALID_TOKEN, BadCredentials, TooManyAtOnce
+from movies.auth.errors import INVALID_TOKEN, BadCredentials, PasswordChecksBusy
 from movies.auth.schemas import (
     AccessTokenSchema,
     CredentialsSchema,
@@ -25,9 +25,9 @@ bp = Blueprint("auth", __name__, url_prefix="/api/v1/auth", description="Signing
 
 
 def _account() -> str | None:
-    """The account that a sign-in is for, hashed, so that no store or log holds an address.
+    """The hashed email key of a sign-in, so that no email address is stored with its count.
 
-    None if the body cannot be read: it will be refused, and only the limits by IP address count.
+    None if the body is invalid. The request is then refused, and only counted by IP address.
     """
     try:
         email = bp.ARGUMENTS_PARSER.load_json(request, CredentialsSchema())["email"]
@@ -46,15 +46,15 @@ SIGN_IN_LIMITS = (
     "/token/",
     access=Access.ANYONE,
     limits=SIGN_IN_LIMITS,
-    raises=(BadCredentials, TooManyAtOnce),
+    raises=(BadCredentials, PasswordChecksBusy),
 )
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenPairSchema)
 def sign_in(credentials: dict[str, str]) -> Any:
     """Sign in
 
-    Returns an access token for the API, valid for `expires_in` seconds, and a refresh token to
-    get new access tokens with.
+    Returns an access token, which is valid for `expires_in` seconds, and a refresh token. Use the
+    refresh token to get new access tokens.
     """
     return service.sign_in(**credentials)
 
@@ -65,8 +65,8 @@ def sign_in(credentials: dict[str, str]) -> Any:
 def refresh_token(body: dict[str, str]) -> Any:
     """Refresh an access token
 
-    Returns a new access token. The refresh token stays the same, and valid until it expires or
-    its user signs out.
+    Returns a new access token. The refresh token does not change, and remains valid until it
+    expires or the user signs out.
     """
     return service.refresh(body["refresh"])
 
@@ -77,8 +77,8 @@ def refresh_token(body: dict[str, str]) -> Any:
 def verify_token(body: dict[str, str]) -> Any:
     """Verify a token
 
-    Checks that an access or refresh token is valid at this moment. The response does not say
-    which of the two it is.
+    Checks whether an access token or a refresh token is valid. The response does not tell the type
+    of the token.
     """
     tokens.identify(body["token"], "access", "refresh")
     return {}
@@ -90,7 +90,7 @@ def verify_token(body: dict[str, str]) -> Any:
 def sign_out(body: dict[str, str]) -> None:
     """Sign out
 
-    Revokes the refresh token and every access token issued from it: immediately for refresh,
-    verify and logout, and within 5 seconds on every other endpoint.
+    Revokes the refresh token and every access token issued from it. Refresh, verify and logout
+    refuse them at once, and all other endpoints within 5 seconds.
     """
     service.sign_out(body["refresh"])

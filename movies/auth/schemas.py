@@ -1,4 +1,4 @@
-"""Shapes of signing in and out."""
+"""Schemas for signing in and out."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ EXAMPLE_PASSWORD = "lovelace-and-babbage"  # noqa: S105
 
 
 class Password(Text):
-    """A password as it was typed. Its length counts after normalization."""
+    """A password as it was typed. Its length is validated after normalization."""
 
     min_length = 0
 
@@ -29,14 +29,14 @@ class Password(Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         typed = super()._deserialize(value, attr, data, **kwargs)
-        too_long = len(typed) > MAX_TYPED_LENGTH  # first: composing takes time by length squared
+        too_long = len(typed) > MAX_TYPED_LENGTH  # checked first: composing takes quadratic time
         if too_long or not self.min_length <= len(normalize(typed)) <= MAX_LENGTH:
             raise ValidationError(f"Length must be between {self.min_length} and {MAX_LENGTH}.")
         return typed
 
 
 class NewPassword(Password):
-    """A password that is chosen."""
+    """A password for a new account or a password change."""
 
     min_length = MIN_LENGTH
 
@@ -85,7 +85,7 @@ class TokenPairSchema(AccessTokenSchema):
     refresh = fields.String(
         required=True,
         metadata={
-            "description": "Refresh token: get new access tokens with it, and sign out with it",
+            "description": "Refresh token: use it to get new access tokens, and to sign out",
             "example": EXAMPLE_TOKEN,
         },
     )

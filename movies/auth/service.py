@@ -21,7 +21,7 @@ PURGE_BATCH = 2000  # rows deleted in one transaction
 
 
 def sign_in(email: str, password: str) -> dict[str, Any]:
-    """New tokens, `access` and `refresh`. Raises BadCredentials, TooManyAtOnce."""
+    """New tokens, `access` and `refresh`. Raises BadCredentials, PasswordChecksBusy."""
     user = db.session.execute(
         select(User.id, User.password_hash).where(User.email_key == address_key(email))
     ).one_or_none()
@@ -45,10 +45,10 @@ def sign_in(email: str, password: str) -> dict[str, Any]:
 
 
 def _begin(user_id: int, password_hash: str) -> uuid.UUID:
-    """Record a sign-in, unless the password was changed since it was checked.
+    """Record a sign-in, unless the password was changed since it was verified.
 
-    The user's row is locked: of a sign-in and a change of password at the same time, either the
-    sign-in is ended by the change, or it fails. Raises BadCredentials.
+    The user's row is locked, so that a simultaneous password change either ends this sign-in or
+    makes it fail. Raises BadCredentials.
     """
     sign_in_id = uuid.uuid4()
     expires_at = now() + timedelta(seconds=current_app.config["JWT_REFRESH_TOKEN_EXPIRES"])
@@ -69,7 +69,7 @@ def _begin(user_id: int, password_hash: str) -> uuid.UUID:
 
 
 def _end_oldest(user_id: int) -> list[uuid.UUID]:
-    """End the sign-ins of a user beyond the newest MAX_SIGN_INS. Their ids."""
+    """End all but the newest MAX_SIGN_INS sign-ins of a user. Returns the ids of the ended ones."""
     newest_first = (
         select(SignIn.id)
         .where(SignIn.user_id == user_id)
@@ -80,13 +80,13 @@ def _end_oldest(user_id: int) -> list[uuid.UUID]:
 
 
 def refresh(token: str) -> dict[str, Any]:
-    """A new `access` token of the same sign-in. Raises NotAuthenticated."""
+    """A new `access` token for the sign-in of a refresh token. Raises NotAuthenticated."""
     identity = tokens.identify(token, "refresh")
     return tokens.issue(identity.user_id, identity.sign_in_id, "access")
 
 
 def sign_out(token: str) -> None:
-    """End the sign-in that a refresh token belongs to. Raises NotAuthenticated."""
+    """End the sign-in of a refresh token. Raises NotAuthenticated."""
     identity = tokens.identify(token, "refresh")
     db.session.execute(delete(SignIn).where(SignIn.id == identity.sign_in_id))
     db.session.commit()
@@ -94,9 +94,9 @@ def sign_out(token: str) -> None:
 
 
 def end_all(user_id: int) -> list[uuid.UUID]:
-    """End every sign-in of a user, in the caller's transaction.
+    """End all sign-ins of a user, in the caller's transaction.
 
-    The ids, for `tokens.forget` once the caller has committed.
+    Returns their ids. The caller passes them to `tokens.forget` after the commit.
     """
     ended = delete(SignIn).where(SignIn.user_id == user_id).returning(SignIn.id)
     return list(db.session.scalars(ended))

@@ -1,8 +1,8 @@
-"""Access and refresh tokens, and whether the sign-in that they belong to still exists.
+"""Issues and validates access tokens and refresh tokens.
 
 Tokens are JWTs. Their claim `sid` is the id of a row in `sign_ins`, and a token is valid only
-while that row exists. Refreshing, verifying and signing out look the row up each time. Every other
-request relies on what this process saw at most LIVE_FOR seconds ago.
+while that row exists. Refresh, verify and logout always look up the row. For other requests, the
+result of a lookup is cached for LIVE_FOR seconds.
 """
 
 import time
@@ -23,9 +23,9 @@ from movies.auth.errors import ExpiredToken, MalformedToken, RevokedToken, Wrong
 from movies.auth.models import SignIn
 from movies.extensions import db
 
-LIVE_FOR = 4.0  # seconds for which a token that was found valid is not looked up again
-ENDED_FOR = 300.0  # seconds for which an ended sign-in is not looked up again; it stays ended
-REMEMBERED = 10_000  # entries of either kind, about 10 MB; the least recently used go first
+LIVE_FOR = 4.0  # seconds for which a valid token is not looked up again
+ENDED_FOR = 300.0  # seconds for which an ended sign-in is not looked up again
+REMEMBERED = 10_000  # entries in each cache, about 10 MB; the least recently used are dropped
 
 Kind = Literal["access", "refresh"]
 
@@ -36,9 +36,9 @@ _lock = Lock()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user whom a valid token identifies, the token's sign-in, and when the token expires.
+    """The user that a valid token identifies, its sign-in and its expiry.
 
-    `expires_at` in seconds since the epoch.
+    `expires_at`: seconds since the epoch.
     """
 
     user_id: int
@@ -47,9 +47,9 @@ class Identity:
 
 
 def issue(user_id: int, sign_in_id: uuid.UUID, *kinds: Kind) -> dict[str, Any]:
-    """New tokens of a sign-in by kind, with the `token_type` and `expires_in` of RFC 6749 §5.1.
+    """New tokens for a sign-in, keyed by kind, with `token_type` and `expires_in` (RFC 6749 §5.1).
 
-    `expires_in` is the lifetime of the access token in seconds.
+    `expires_in`: the lifetime of the access token in seconds.
     """
     create: dict[Kind, Callable[..., str]] = {
         "access": create_access_token,
@@ -64,7 +64,7 @@ def issue(user_id: int, sign_in_id: uuid.UUID, *kinds: Kind) -> dict[str, Any]:
 
 
 def identify(token: str, *kinds: Kind) -> Identity:
-    """The user whom `token` identifies, if it is of one of these kinds and valid right now.
+    """Validate a token of one of these kinds, and look up its sign-in.
 
     Raises MalformedToken, ExpiredToken, WrongTokenType, RevokedToken.
     """
@@ -80,9 +80,9 @@ def identify(token: str, *kinds: Kind) -> Identity:
 
 
 def identify_caller(token: str) -> Identity:
-    """The user whom an access token identifies, as of at most LIVE_FOR seconds ago.
+    """Validate an access token. Its sign-in was looked up at most LIVE_FOR seconds ago.
 
-    Raises as `identify` does.
+    Raises the same exceptions as `identify`.
     """
     with _lock:
         identity = _live.get(token)
@@ -98,7 +98,7 @@ def identify_caller(token: str) -> Identity:
 
 
 def forget(sign_in_ids: Iterable[uuid.UUID]) -> None:
-    """Have this process refuse the tokens of sign-ins that were ended, once that is committed."""
+    """Make this process refuse the tokens of ended sign-ins. Call it after the commit."""
     with _lock:
         for sign_in_id in sign_in_ids:
             _ended[sign_in_id] = True

@@ -1,7 +1,7 @@
-"""What a caller asks of a search in request headers: how fresh, and how long to wait.
+"""Parses `Cache-Control` and `Prefer` of a search: how fresh it must be, and how long to wait.
 
-Directives and preferences that are unknown here, and those whose value is malformed, are ignored,
-as RFC 9111 section 5.2 and RFC 7240 section 2 have it.
+Unknown directives and preferences are ignored, and so are malformed values (RFC 9111 section 5.2,
+RFC 7240 section 2).
 """
 
 import math
@@ -13,7 +13,7 @@ from werkzeug.http import parse_cache_control_header
 
 from movies.november7.freshness import Freshness
 
-MAX_SECONDS = 2**31  # RFC 9111 section 1.2.2: anything longer means this
+MAX_SECONDS = 2**31  # longer times are treated as this one (RFC 9111 section 1.2.2)
 SECONDS = re.compile(r"[0-9]+")
 
 
@@ -55,7 +55,7 @@ def wait() -> int | None:
 
 
 def _seconds(value: str | None) -> int | None:
-    """A whole number of seconds, or None if the value is none."""
+    """A whole number of seconds; None if the value is malformed."""
     if value is None or not SECONDS.fullmatch(value):
         return None
     return min(int(value), MAX_SECONDS) if len(value) < 20 else MAX_SECONDS

@@ -1,4 +1,4 @@
-"""Endpoints of movies and ratings."""
+"""Endpoints for movies and ratings."""
 
 import uuid
 from functools import partial
@@ -39,7 +39,7 @@ AGE_HEADERS = {
         "example": "november7; hit; ttl=3412",
     },
     "Age": {
-        "description": "Seconds since November 7 answered; votes are always up to date",
+        "description": "Seconds since November 7 responded; vote counts are always up to date",
         "schema": {"type": "integer", "minimum": 0},
     },
     "Preference-Applied": {
@@ -53,10 +53,10 @@ SEARCH_HEADERS = [
         "in": "header",
         "name": "Cache-Control",
         "description": (
-            "What to accept from the cache (RFC 9111): `max-age=N`, nothing older than N seconds;"
-            " `no-cache`, ask November 7 now; `max-stale=0`, no stale page, not even if November 7"
-            " fails; `only-if-cached`, 504 at once if it is not cached. Ten requests per minute"
-            " and user may rule out what the cache would have served."
+            "What to accept from the cache (RFC 9111). `max-age=N`: nothing older than N seconds."
+            " `no-cache`: ask November 7 now. `max-stale=0`: no stale page, even if November 7"
+            " fails. `only-if-cached`: 504 at once if the page is not cached. A user may rule out"
+            " cached results ten times a minute."
         ),
         "schema": {"type": "string"},
         "example": "max-age=60",
@@ -69,7 +69,7 @@ SEARCH_HEADERS = [
         "example": "wait=2",
     },
 ]
-LOCATION = {"Location": {"description": "The rating", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "URL of the rating", "schema": {"type": "string"}}}
 
 
 FORCED_FETCHES = RateLimit("forced-fetches", 10, caller)
@@ -86,9 +86,9 @@ FORCED_FETCHES = RateLimit("forced-fetches", 10, caller)
 def search_movies(parameters: dict[str, Any]) -> Any:
     """Search movies
 
-    Returns the movies that November 7 finds for a text, or all movies without one, each with its
-    current votes and the caller's own. Results come from a cache if possible; `Age` says how old
-    they are.
+    Returns the movies that match `query`, or the whole catalogue without it. Each movie has its
+    current vote counts and your rating. Results may come from a cache; `Age` says how old they
+    are.
     """
     page, size = parameters["page"], parameters["page_size"]
     options: dict[str, Any] = {"before_forced_fetch": partial(check_limits, FORCED_FETCHES)}
@@ -108,7 +108,7 @@ def search_movies(parameters: dict[str, Any]) -> Any:
 
 
 def _add_headers(headers: dict[str, str]) -> None:
-    """Add headers to the response of this request, a problem too."""
+    """Add headers to the response of this request, even if it is a problem."""
 
     @after_this_request
     def add(response: Response) -> Response:
@@ -117,7 +117,7 @@ def _add_headers(headers: dict[str, str]) -> None:
 
 
 def _cache_status(page: Page) -> str:
-    """Where a page comes from, as a member of `Cache-Status` (RFC 9211)."""
+    """The `Cache-Status` of a page (RFC 9211)."""
     match page.source:
         case "hit":
             how = "hit"
@@ -133,7 +133,7 @@ def _cache_status(page: Page) -> str:
 STALE_DETAILS = {
     "scheduled": "stale-while-revalidate",
     "failing": "stale-if-error",
-    "postponed": "stale",  # so many pages wait for their refresh that this one does not
+    "postponed": "stale",  # not scheduled, because too many pages are waiting for a refresh
 }
 
 
@@ -143,8 +143,8 @@ STALE_DETAILS = {
 def list_top_movies(parameters: dict[str, Any]) -> Any:
     """List the best rated movies
 
-    Movies that have votes, ordered by the lower bound of the 95 % Wilson score interval of their
-    share of upvotes, then by upvotes, then by id.
+    Returns the movies that have votes, ordered by the lower bound of the 95 % Wilson score interval
+    of their share of upvotes, then by upvotes, then by id.
     """
     return paginate(service.TOP, service.as_movie, user_id=caller_id(), **parameters)
 
@@ -154,7 +154,7 @@ def list_top_movies(parameters: dict[str, Any]) -> Any:
 def get_movie(movie_id: uuid.UUID) -> Any:
     """Get a movie
 
-    A movie that this service has not seen yet is looked up in November 7's catalogue first.
+    A movie that this service does not know yet is looked up in November 7's catalogue first.
     """
     return service.read_movie(caller_id(), movie_id)
 
@@ -169,25 +169,26 @@ def get_movie(movie_id: uuid.UUID) -> Any:
 def get_my_rating(movie_id: uuid.UUID) -> Any:
     """Get your rating of a movie
 
-    404 if you have not rated the movie.
+    The response is 404 if you have not rated the movie.
     """
     return service.read_rating(caller_id(), movie_id=movie_id)
 
 
 @bp.put("/<uuid:movie_id>/rating/", access=Access.USER, tags=["ratings"], raises=LOOKUP_FAILURES)
 @bp.arguments(RatingUpdateSchema)
-@bp.response(200, RatingSchema, description="The rating, which existed")
+@bp.response(200, RatingSchema, description="The existing rating")
 @bp.alt_response(
     201,
     schema=RatingSchema,
-    description="The rating, which is new",
+    description="The new rating",
     example=RatingSchema.example,
     headers=LOCATION,
 )
 def set_my_rating(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
     """Set your rating of a movie
 
-    Creates or changes it. The request can safely be repeated if the response was lost.
+    Creates your rating, or changes the existing one. The request can safely be repeated if the
+    response was lost.
     """
     set_, is_new = service.set_rating(caller_id(), movie_id, rating["rating_type"])
     return (set_, HTTPStatus.CREATED, _location(set_)) if is_new else set_
@@ -198,7 +199,7 @@ def set_my_rating(rating: dict[str, Any], movie_id: uuid.UUID) -> Any:
 def clear_my_rating(movie_id: uuid.UUID) -> None:
     """Clear your rating of a movie
 
-    Succeeds whether or not there was one.
+    Succeeds even if you have not rated the movie.
     """
     service.clear_rating(caller_id(), movie_id)
 
@@ -214,7 +215,7 @@ def clear_my_rating(movie_id: uuid.UUID) -> None:
 def create_rating(rating: dict[str, Any]) -> Any:
     """Rate a movie
 
-    You can have one rating of a movie. A movie that this service has not seen yet is looked up in
+    You can have one rating per movie. A movie that this service does not know yet is looked up in
     November 7's catalogue first.
     """
     created = service.rate(caller_id(), **rating)
@@ -227,7 +228,7 @@ def create_rating(rating: dict[str, Any]) -> Any:
 def list_ratings(parameters: dict[str, Any]) -> Any:
     """List your ratings
 
-    Newest first.
+    Returns your ratings, newest first.
     """
     filters = sorted(parameters.keys() - {"page", "page_size"})
     statement = service.ratings(*filters)
@@ -241,7 +242,7 @@ def list_ratings(parameters: dict[str, Any]) -> Any:
 def get_rating(rating_id: int) -> Any:
     """Get a rating
 
-    A rating of yours; another user's is 404.
+    Returns one of your ratings. Other users' ratings are 404.
     """
     return service.read_rating(caller_id(), id=rating_id)
 
@@ -254,7 +255,7 @@ def get_rating(rating_id: int) -> Any:
 def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
     """Replace a rating
 
-    All members but `rating_type` are read-only and ignored.
+    Only `rating_type` can be changed. All other members are ignored.
     """
     return service.change_rating(caller_id(), rating_id, rating["rating_type"])
 
@@ -267,7 +268,8 @@ def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
 def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
     """Update a rating
 
-    All members but `rating_type` are read-only and ignored. Without it, nothing changes.
+    Only `rating_type` can be changed. All other members are ignored. Without `rating_type`, nothing
+    changes.
     """
     return service.change_rating(caller_id(), rating_id, rating.get("rating_type"))
 
@@ -279,7 +281,7 @@ def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
 def delete_rating(rating_id: int) -> None:
     """Delete a rating
 
-    The vote no longer counts.
+    Also removes its vote from the vote counts.
     """
     service.delete_rating(caller_id(), rating_id)
 

@@ -1,4 +1,4 @@
-"""Shapes of movies and ratings."""
+"""Schemas of movies and ratings."""
 
 from typing import Any
 
@@ -27,21 +27,21 @@ class RatingTypeField(fields.Enum[RatingType]):
 
 
 class MyRatingSchema(BaseSchema):
-    """The caller's own rating, beside a movie."""
+    """The caller's rating of a movie."""
 
     id = Id(required=True)
     rating_type = RatingTypeField(required=True)
 
 
 class MovieSchema(BaseSchema):
-    """A movie of November 7's, with its votes as they are now."""
+    """A movie of November 7, with its current vote counts."""
 
     id = fields.UUID(required=True)
     title = fields.String(required=True)
     description = fields.String(required=True, allow_none=True)
     image_url = fields.String(required=True, allow_none=True)
     rating = fields.Float(
-        required=True, allow_none=True, metadata={"description": "November 7's own rating"}
+        required=True, allow_none=True, metadata={"description": "November 7's rating"}
     )
     upvotes = fields.Integer(required=True, metadata={"minimum": 0})
     downvotes = fields.Integer(required=True, metadata={"minimum": 0})
@@ -60,7 +60,7 @@ class MovieSchema(BaseSchema):
 
 
 class RatedMovieSchema(BaseSchema):
-    """The movie that a rating is of."""
+    """The movie of a rating."""
 
     id = fields.UUID(required=True)
     title = fields.String(required=True)
@@ -80,7 +80,7 @@ class RatingSchema(BaseSchema):
         RatedMovieSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "Null until November 7 has described it to us"},
+        metadata={"description": "Null until November 7 has sent this movie"},
     )
 
     example = {
@@ -95,7 +95,7 @@ class RatingSchema(BaseSchema):
 
 
 class RatingCreateSchema(BaseSchema):
-    """A vote to be cast."""
+    """A new rating."""
 
     movie_id = MovieId(required=True)
     rating_type = RatingTypeField(required=True)
@@ -104,7 +104,7 @@ class RatingCreateSchema(BaseSchema):
 
 
 class RatingUpdateSchema(ResourceUpdate):
-    """A rating as it shall be. All but its type is read-only."""
+    """A changed rating. Only its type can be changed."""
 
     id = Id(dump_only=True)
     movie_id = fields.UUID(dump_only=True)
@@ -118,27 +118,27 @@ class RatingUpdateSchema(ResourceUpdate):
 
 
 class RatingPartialUpdateSchema(RatingUpdateSchema):
-    """What shall change of a rating."""
+    """A partial change of a rating."""
 
     rating_type = RatingTypeField()
 
 
 class SearchParameters(PageParameters):
-    """What to search for, and which page of the results."""
+    """The query string of a search."""
 
     query = Text(
         trim=True,
         load_default=None,
         validate=validate.Length(1, 200),
         metadata={
-            "description": "Text to search for; without it, the whole catalogue is listed",
+            "description": "Text to search for. If it is omitted, the whole catalogue is listed",
             "example": "inception",
         },
     )
 
 
 class RatingsParameters(PageParameters):
-    """Which of one's ratings to list."""
+    """The query string of the list of ratings."""
 
     rating_type = RatingTypeField(metadata={"description": "Only ratings of this type"})
     movie_id = MovieId(metadata={"description": "Only the rating of this movie"})

@@ -3,7 +3,7 @@
 from typing import Any
 
 from movies.api import Access, Blueprint, caller_id
-from movies.auth.errors import TooManyAtOnce
+from movies.auth.errors import PasswordChecksBusy
 from movies.limits import RateLimit, caller, client_address
 from movies.urls import absolute_url
 from movies.users import service
@@ -19,7 +19,10 @@ bp = Blueprint("users", __name__, url_prefix="/api/v1/users", description="Accou
 REGISTRATION_LIMIT = RateLimit("registration", 60, client_address)
 PASSWORD_LIMIT = RateLimit("password", 10, caller)
 LOCATION = {
-    "Location": {"description": "The new account", "schema": {"type": "string", "format": "uri"}}
+    "Location": {
+        "description": "URL of the new account",
+        "schema": {"type": "string", "format": "uri"},
+    }
 }
 
 
@@ -27,7 +30,7 @@ LOCATION = {
     "/register/",
     access=Access.ANYONE,
     limits=[REGISTRATION_LIMIT],
-    raises=(service.AddressTaken, TooManyAtOnce),
+    raises=(service.EmailTaken, PasswordChecksBusy),
 )
 @bp.arguments(UserCreateSchema)
 @bp.response(201, UserSchema, headers=LOCATION)
@@ -35,7 +38,7 @@ def register(account: dict[str, str]) -> Any:
     """Register an account
 
     The password must have 8 to 128 characters and must not be easy to guess. There are no other
-    rules for it.
+    password rules.
     """
     user = service.register(**account)
     return user, {"Location": absolute_url(f"{bp.url_prefix}/me/")}
@@ -57,7 +60,7 @@ def get_me() -> Any:
 def update_me(names: dict[str, Any]) -> Any:
     """Update your account
 
-    Changes the names that are sent. `id` and `email` are read-only: they are accepted and ignored.
+    Changes the names in the body. `id` and `email` are read-only: they are accepted and ignored.
     """
     return service.change_names(caller_id(), names)
 
@@ -67,7 +70,7 @@ def update_me(names: dict[str, Any]) -> Any:
 def delete_me() -> None:
     """Delete your account
 
-    Also deletes your ratings, which no longer count, and revokes your tokens.
+    Also deletes your ratings, removes them from the vote counts, and revokes your tokens.
     """
     service.remove(caller_id())
 
@@ -76,13 +79,13 @@ def delete_me() -> None:
     "/me/password/",
     access=Access.USER,
     limits=[PASSWORD_LIMIT],
-    raises=(service.WrongPassword, TooManyAtOnce),
+    raises=(service.WrongPassword, PasswordChecksBusy),
 )
 @bp.arguments(PasswordUpdateSchema)
 @bp.response(204)
 def change_password(change: dict[str, str]) -> None:
     """Change your password
 
-    Revokes all your tokens, including the one used for this request: sign in again afterwards.
+    Revokes all your tokens, including the one of this request. Sign in again afterwards.
     """
     service.change_password(caller_id(), **change)

@@ -1,4 +1,4 @@
-"""Shapes of accounts."""
+"""Schemas of accounts."""
 
 from email_validator import EmailNotValidError
 from marshmallow import ValidationError, fields, validate
@@ -71,7 +71,7 @@ class UserSchema(BaseSchema):
 
 
 class UserUpdateSchema(ResourceUpdate):
-    """The names to change. The other members of a user are accepted and ignored."""
+    """The names to change. Read-only members are accepted and ignored."""
 
     id = Id(dump_only=True, metadata={"example": 7})
     email = fields.String(
@@ -84,9 +84,9 @@ class UserUpdateSchema(ResourceUpdate):
 
 
 class PasswordUpdateSchema(BaseSchema):
-    """A change of password."""
+    """A password change."""
 
-    current_password = Password("The password that is valid now", EXAMPLE_PASSWORD)
+    current_password = Password("The current password", EXAMPLE_PASSWORD)
     new_password = NewPassword(PASSWORD_RULE, EXAMPLE_NEW_PASSWORD)
 
     example = {"current_password": EXAMPLE_PASSWORD, "new_password": EXAMPLE_NEW_PASSWORD}

@@ -1,4 +1,4 @@
-"""Rules of accounts."""
+"""Rules of accounts: registration, changes and deletion."""
 
 import time
 from typing import Any
@@ -16,23 +16,26 @@ from movies.auth.passwords import Verdict
 from movies.extensions import db
 from movies.movies import tallies
 
-PAUSE = 0.02  # seconds between two batches of a deletion, in which SQLite lets others write
+PAUSE = 0.02  # seconds between two batches of a deletion, so that others can write on SQLite
 
 
-class AddressTaken(Exception):
-    """There is an account with this email address."""
+class EmailTaken(Exception):
+    """Another account has this email address."""
 
 
 class WrongPassword(Exception):
-    """This is not the account's password."""
+    """The given current password is wrong."""
 
 
 def register(email: str, password: str, first_name: str = "", last_name: str = "") -> User:
-    """A new account. Raises AddressTaken, ValidationError of a weak password, TooManyAtOnce."""
+    """A new account.
+
+    Raises EmailTaken, PasswordChecksBusy, and ValidationError if the password is weak.
+    """
     _require_strength("password", password, email, first_name, last_name)
     key = address_key(email)
     if db.session.scalar(select(User.id).where(User.email_key == key)) is not None:
-        raise AddressTaken
+        raise EmailTaken
     db.session.rollback()  # no connection is held while hashing
     user = User(
         email=email,
@@ -46,12 +49,12 @@ def register(email: str, password: str, first_name: str = "", last_name: str = "
         db.session.commit()
     except IntegrityError:
         db.session.rollback()
-        raise AddressTaken from None
+        raise EmailTaken from None
     return user
 
 
 def get(user_id: int) -> User:
-    """The account. Raises RevokedToken if it was deleted a moment ago."""
+    """The account. Raises RevokedToken if it has just been deleted."""
     user = db.session.get(User, user_id)
     if user is None or user.is_closed:
         raise RevokedToken
@@ -59,7 +62,7 @@ def get(user_id: int) -> User:
 
 
 def change_names(user_id: int, names: dict[str, Any]) -> User:
-    """The account with other names. Raises RevokedToken if it was deleted a moment ago."""
+    """The account after a change of its names. Raises RevokedToken if it has just been deleted."""
     user = get(user_id)
     for name, value in names.items():
         setattr(user, name, value)
@@ -68,9 +71,10 @@ def change_names(user_id: int, names: dict[str, Any]) -> User:
 
 
 def change_password(user_id: int, current_password: str, new_password: str) -> None:
-    """Give the account another password and end its sign-ins.
+    """Change the password of an account and end its sign-ins.
 
-    Raises WrongPassword, ValidationError of a weak password, TooManyAtOnce, RevokedToken.
+    Raises WrongPassword, PasswordChecksBusy, RevokedToken, and ValidationError if the new password
+    is weak.
     """
     user = get(user_id)
     current_hash = user.password_hash
@@ -96,18 +100,18 @@ def change_password(user_id: int, current_password: str, new_password: str) -> N
 
 
 def remove(user_id: int) -> None:
-    """Delete the account, its ratings and its sign-ins; the tallies follow.
+    """Delete the account, its ratings and its sign-ins, and update the vote counts.
 
-    An account with many ratings is closed at once: its tokens end, its address is free, and it is
-    as good as gone. Its ratings follow in batches, so that other voters need not wait for all of
-    them. `remove_closed` finishes what an interruption left.
+    An account with many ratings is closed first: its tokens are revoked, and its email address
+    becomes available. Its ratings are then deleted in batches, so that other voters do not wait
+    for all of them. `remove_closed` finishes deletions that were interrupted.
     """
     while not _remove_batch(user_id):
         time.sleep(PAUSE)
 
 
 def remove_closed() -> int:
-    """Finish interrupted deletions of accounts; returns how many."""
+    """Finish interrupted deletions of accounts. Returns their number."""
     closed = select(User.id).where(User.email_key.startswith(CLOSED, autoescape=True))
     user_ids = db.fetch_all(closed)
     for (user_id,) in user_ids:
@@ -117,9 +121,9 @@ def remove_closed() -> int:
 
 @db.retried
 def _remove_batch(user_id: int) -> bool:
-    """Delete a batch of the account's ratings, or the rest and the account; whether it is gone.
+    """Delete a batch of ratings, and the account after the last batch. Returns whether it is gone.
 
-    The lock of the account keeps out votes that its owner is casting.
+    The account is locked, so that its owner cannot vote meanwhile.
     """
     user, ended = db.session.get(User, user_id, with_for_update=True), []
     if user is not None:

@@ -262,16 +262,16 @@ def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
 def test_ratings_check_tells_by_its_exit_code(app: Flask, runner: FlaskCliRunner) -> None:
     """`flask ratings check` exits with 0 where all agree, else with 1, and says how many don't."""
     good = runner.invoke(args=["ratings", "check"])
-    assert (good.exit_code, good.stdout) == (0, "every tally agrees with its ratings\n")
+    assert (good.exit_code, good.stdout) == (0, "all vote counts match the ratings\n")
     apply_fault(app, upvotes=2)
     bad = runner.invoke(args=["ratings", "check"])
     assert bad.exit_code == 1
-    assert bad.stderr == "Error: 1 movies have a wrong tally; see `flask ratings rebuild`\n"
+    assert bad.stderr == "Error: 1 movies have wrong vote counts; run `flask ratings rebuild`\n"
 
 
 def test_ratings_rebuild_mends_what_check_finds(app: Flask, runner: FlaskCliRunner) -> None:
     """After `flask ratings rebuild` `flask ratings check` is content."""
     apply_fault(app, upvotes=2)
     rebuilt = runner.invoke(args=["ratings", "rebuild"])
-    assert (rebuilt.exit_code, rebuilt.stdout) == (0, "3 tallies rebuilt\n")
+    assert (rebuilt.exit_code, rebuilt.stdout) == (0, "3 movies recounted\n")
     assert runner.invoke(args=["ratings", "check"]).exit_code == 0
