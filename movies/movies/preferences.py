@@ -9,7 +9,7 @@ import re
 
 from flask import request
 from werkzeug.datastructures import RequestCacheControl
-from werkzeug.http import parse_cache_control_header
+from werkzeug.http import parse_cache_control_header, parse_list_header
 
 from movies.november7.freshness import Freshness
 
@@ -46,7 +46,7 @@ def freshness() -> Freshness:
 def wait() -> int | None:
     """The seconds of the preference `wait` (RFC 7240 section 4.3); None if there is none."""
     header = ",".join(request.headers.getlist("Prefer"))
-    for preference in header.split(","):
+    for preference in parse_list_header(header):  # values may hold commas, in quotes
         token = preference.partition(";")[0].strip()
         name, _, value = token.partition("=")
         if name.strip().lower() == "wait":  # of several, the first counts

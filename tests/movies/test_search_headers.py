@@ -171,6 +171,7 @@ def test_a_caller_says_how_long_to_wait(search: Search, stand_in: StandIn) -> No
         ("wait = 5", "wait=5"),
         ("respond-async, wait=5; x=1", "wait=5"),
         ("wait=5, wait=1", "wait=5"),
+        ('note="later, wait=1", wait=5', "wait=5"),
         ("wait=9999999999", "wait=2147483648"),
         ("wait", None),
         ("wait=soon", None),
