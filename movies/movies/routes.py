@@ -127,7 +127,7 @@ def _cache_status(page: Page) -> str:
             how = f"fwd={page.reason}"
         case "collapsed":
             how = f"fwd={page.reason}; collapsed"
-    return f"november7; {how}; ttl={page.ttl}"
+    return f"november7; {how}; ttl={page.ttl}{'' if page.is_complete else '; incomplete'}"
 
 
 STALE_DETAILS = {

@@ -121,7 +121,7 @@ class Page:
     cache; `stale`, one past its freshness; `miss`, one that was fetched for this caller;
     `collapsed`, one that was fetched for another caller at the same time. `reason`: why it was
     fetched, in the terms of RFC 9211. `refresh`: what became of a stale page's refresh.
-    `is_complete`: whether November 7 sent as many movies as it promised.
+    `is_complete`: whether its blocks have all movies that November 7's totals promise.
     """
 
     total: int
@@ -165,10 +165,11 @@ def joined(parts: list[tuple[BlockKey, Page]], skip: int, limit: int) -> Page:
     Its total is that of the newest block, its age that of the oldest. It counts as fetched if any
     of its blocks was, and as `partial` if any was not.
     """
+    is_complete = all(_is_whole(key, page) for key, page in parts)
     if len(parts) == 1:
         key, page = parts[0]
         start = skip - key.skip
-        return replace(page, movies=page.movies[start : start + limit])
+        return replace(page, movies=page.movies[start : start + limit], is_complete=is_complete)
     movies: Movies = []
     for key, page in parts:
         movies += page.movies[max(0, skip - key.skip) : skip + limit - key.skip]
@@ -185,5 +186,10 @@ def joined(parts: list[tuple[BlockKey, Page]], skip: int, limit: int) -> Page:
         source,
         "partial" if is_partial else by_source[source].reason,
         by_source[source].refresh,
-        all(page.is_complete for page in pages),
+        is_complete,
     )
+
+
+def _is_whole(key: BlockKey, page: Page) -> bool:
+    """Whether a block has all its movies: none was missing, or left out because it was bad."""
+    return len(page.movies) >= min(key.limit, page.total - key.skip)

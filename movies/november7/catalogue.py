@@ -35,7 +35,8 @@ class Catalogue:
         """Every block, in order. `deadline` returns that of the next block.
 
         Blocks that are not fresh, or not newer than the Unix time `since`, are fetched. Raises
-        Unavailable, or a kind of it.
+        Unavailable, or a kind of it, also after a block with fewer movies than its total promises:
+        a wrong total must not cause thousands of requests.
         """
         skip, total = 0, 1
         while skip < total:
@@ -48,6 +49,8 @@ class Catalogue:
                     raise TimedOut("the catalogue could not be read in time")
                 block = self._fetch(key, until, since, caller)
             yield block
+            if not block.is_complete:
+                raise Unavailable("November 7 sent less of the catalogue than it promised")
             total = block.total
             skip += CATALOGUE_BLOCK
 
@@ -67,8 +70,6 @@ class Catalogue:
                 if (movie := _in(block, movie_id)) is not None:
                     return movie
                 blocks.append(block)
-            if not all(block.is_complete for block in blocks):
-                raise Unavailable("November 7 sent less of the catalogue than it promised")
             if _are_of_one_state(blocks):
                 ids = frozenset(movie["id"] for block in blocks for movie in block.movies)
                 self._walked = (min(block.fetched_at for block in blocks), ids)

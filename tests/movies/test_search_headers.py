@@ -197,6 +197,19 @@ def test_head_answers_as_get(
     assert response.data == b""
 
 
+@once
+def test_a_page_that_lacks_movies_says_so(search: Search, stand_in: StandIn) -> None:
+    """From November 7 and from the cache."""
+    stand_in.faults = Faults(short=1)
+    found = [search(path="/api/v1/movies/") for _ in range(2)]
+    assert all(response.status_code == 200 for response in found)
+    sources = [response.headers["Cache-Status"].split("; ") for response in found]
+    assert [(status[1], status[-1]) for status in sources] == [
+        ("fwd=miss", "incomplete"),
+        ("hit", "incomplete"),
+    ]
+
+
 def test_a_page_past_the_end_says_where_it_comes_from(search: Search) -> None:
     response = search(path=f"{SEARCH}&page=9")
     assert response.status_code == 404

@@ -18,7 +18,7 @@ from movies.november7.contract import DOUBTFUL_TTL
 from movies.november7.errors import BadResponse, Unavailable
 from movies.november7.sample.catalogue import Answer, Catalogue, json_answer
 from movies.november7.transport import BoundedHTTPAdapter, Transport
-from november7.clients import TTL, fail, movie, search
+from november7.clients import STRANGER, TTL, fail, movie, search
 from stand_in.server import Faults, StandIn
 
 MiB = 1024 * 1024
@@ -133,6 +133,35 @@ def test_a_page_with_too_few_movies_does_not_replace_a_complete_one(
     assert search(client).source == "stale"
     assert eventually(lambda: len(stand_in.requests) >= 2, within=30)
     assert search(client).movies == complete
+
+
+def test_a_page_from_an_answer_that_lacks_movies_says_so(
+    client: Client, stand_in: StandIn, clock: time_machine.Traveller
+) -> None:
+    assert search(client).is_complete
+    stand_in.catalogue = Short(stand_in.catalogue.movies)
+    page = client.search("the", skip=0, limit=1)
+    assert (page.total > 1, page.source, page.is_complete) == (True, "miss", False)
+    page = client.search("the", skip=0, limit=1)
+    assert (page.source, page.is_complete) == ("hit", False)
+
+
+def test_a_page_from_an_answer_with_a_bad_movie_says_so(client: Client, stand_in: StandIn) -> None:
+    stand_in.faults = Faults(bad_movie=1)
+    page = client.search(None, skip=0, limit=5)
+    assert len(page.movies) == 5
+    assert not page.is_complete
+
+
+def test_a_walk_ends_at_an_answer_that_lacks_movies(client: Client, stand_in: StandIn) -> None:
+    """Whatever its total claims."""
+    page = {"total": 10_000_000, "items": [movie(number) for number in range(5)]}
+    stand_in.catalogue = Fixed(json.dumps(page).encode())
+    with pytest.raises(Unavailable, match="less of the catalogue"):
+        list(client.walk())
+    with pytest.raises(Unavailable, match="less of the catalogue"):
+        client.find_movie(STRANGER)
+    assert len(stand_in.requests) == 2  # one and its retry
 
 
 def test_bad_movies_do_not_open_the_breaker(client: Client, stand_in: StandIn) -> None:
