@@ -1,4 +1,4 @@
-"""Who may import whom, and which private names of libraries are used."""
+"""Which modules may import which, and which private names of libraries are used."""
 
 import ast
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ LAYERS = [
         "create_app",
     },
 ]
-RANKS = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
+RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 OWN = {"self", "cls", "super()"}
 # The private names of libraries that the product uses, each with its reason.
 PRIVATE = {
@@ -54,8 +54,8 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(name: str) -> str:
-    """The part of the product that a module belongs to."""
+def package_of(name: str) -> str:
+    """The module or package in `movies` that contains the module `name`."""
     return [*name.split("."), "create_app"][1]
 
 
@@ -63,20 +63,20 @@ PRODUCT = dict(modules("movies"))
 
 
 def test_every_module_has_a_layer() -> None:
-    assert {room(name) for name in PRODUCT} == set(RANKS)
+    assert {package_of(name) for name in PRODUCT} == set(RANKS)
 
 
 @pytest.mark.parametrize("name", PRODUCT)
 def test_a_module_imports_nothing_from_above_it(name: str) -> None:
     ours = [found for found in imports(PRODUCT[name]) if found.startswith("movies.")]
-    assert [found for found in ours if RANKS[room(found)] > RANKS[room(name)]] == []
+    assert [found for found in ours if RANKS[package_of(found)] > RANKS[package_of(name)]] == []
 
 
 def test_the_provider_knows_neither_the_web_nor_the_database() -> None:
     found = {
-        package.split(".")[0] if not package.startswith("movies.") else room(package)
+        package.split(".")[0] if not package.startswith("movies.") else package_of(package)
         for name, tree in PRODUCT.items()
-        if room(name) == "november7"
+        if package_of(name) == "november7"
         for package in imports(tree)
     }
     assert found & {"flask", "werkzeug", "flask_sqlalchemy", "sqlalchemy", "database"} == set()
@@ -84,7 +84,9 @@ def test_the_provider_knows_neither_the_web_nor_the_database() -> None:
 
 def test_only_the_provider_imports_requests_cache() -> None:
     found = {
-        room(name) for name, tree in PRODUCT.items() if "requests_cache" in str(list(imports(tree)))
+        package_of(name)
+        for name, tree in PRODUCT.items()
+        if "requests_cache" in str(list(imports(tree)))
     }
     assert found == {"november7"}
 

@@ -17,7 +17,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 30_000  # milliseconds: the machine may be busy
+TIMEOUT = 30_000  # milliseconds: the machine may be busy
 WIDTHS = pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -48,8 +48,8 @@ def open_page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
 
     def open_(path: str, width: int, **options: Any) -> Page:
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
+        page.set_default_timeout(TIMEOUT)
+        expect.set_options(timeout=TIMEOUT)
         page.on("console", note_error)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", note_foreign)

@@ -1,4 +1,4 @@
-"""The commands on accounts, tokens and the database, and how they fail."""
+"""The commands for accounts, tokens and the database, and their failures."""
 
 import json
 import os
@@ -33,10 +33,9 @@ LIFETIME = 2592000  # seconds that a sign-in lasts
     ids=lambda command: " ".join(command[:2]),
 )
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_database_that_is_not_ready_is_told(
+def test_commands_report_a_database_that_is_not_migrated_in_one_line(
     make_app: Callable[..., Flask], tmp_path: Path, command: list[str]
 ) -> None:
-    """Where the tables aren't there, every command says so in a line, and exits with 1."""
     app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
     failed = app.test_cli_runner().invoke(args=command)
     assert failed.exit_code == 1
@@ -47,8 +46,9 @@ def test_a_database_that_is_not_ready_is_told(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_database_that_is_away_is_told(make_app: Callable[..., Flask], database_url: str) -> None:
-    """Where PostgreSQL can't be connected to, a command says so in a line, and exits with 1."""
+def test_commands_report_an_unreachable_database_in_one_line(
+    make_app: Callable[..., Flask], database_url: str
+) -> None:
     app = make_app(DATABASE_URL="postgresql://postgres@127.0.0.1:1/movies")
     failed = app.test_cli_runner().invoke(args=["tokens", "purge"])
     assert failed.exit_code == 1
@@ -56,8 +56,7 @@ def test_a_database_that_is_away_is_told(make_app: Callable[..., Flask], databas
     assert "Traceback" not in failed.output
 
 
-def test_purge_drops_what_has_expired(app: Flask, runner: FlaskCliRunner) -> None:
-    """`flask tokens purge` deletes sign-ins whose refresh token has expired, and no others."""
+def test_purge_deletes_expired_sign_ins_only(app: Flask, runner: FlaskCliRunner) -> None:
     with time_machine.travel(THEN, tick=False) as clock:
         accounts = Accounts(app.test_client())
         accounts.headers("ada@example.com")
@@ -71,7 +70,6 @@ def test_purge_drops_what_has_expired(app: Flask, runner: FlaskCliRunner) -> Non
 
 
 def test_create_makes_an_account_that_can_sign_in(app: Flask, runner: FlaskCliRunner) -> None:
-    """`flask users create` registers an address with its names."""
     names = ["--first-name", "Ada", "--last-name", "Lovelace"]
     made = runner.invoke(
         args=["users", "create", "ada@example.com", "--password", PASSWORD, *names]
@@ -90,7 +88,7 @@ def test_create_makes_an_account_that_can_sign_in(app: Flask, runner: FlaskCliRu
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_an_unmigrated_postgresql_is_told(
+def test_commands_report_an_unmigrated_postgresql(
     make_app: Callable[..., Flask], database_url: str
 ) -> None:
     app = make_app(DATABASE_URL=database_url)
@@ -112,10 +110,10 @@ def test_an_unmigrated_postgresql_is_told(
         ("grace@example.com", "password", "password: This password is too easy to guess."),
     ],
 )
-def test_create_says_what_is_wrong(
+def test_create_reports_invalid_members(
     app: Flask, runner: FlaskCliRunner, email: str, password: str, told: str
 ) -> None:
-    """What registration would refuse, the command refuses with the reason, and exits with 1."""
+    """It exits with 1 and creates nothing."""
     Accounts(app.test_client()).register("ada@example.com")
     failed = runner.invoke(args=["users", "create", email, "--password", password])
     assert failed.exit_code == 1
@@ -123,7 +121,9 @@ def test_create_says_what_is_wrong(
     assert rows(app, "SELECT count(*) FROM users") == [(1,)]
 
 
-def test_create_checks_the_address_before_it_asks_for_the_password(runner: FlaskCliRunner) -> None:
+def test_create_checks_the_address_before_it_prompts_for_the_password(
+    runner: FlaskCliRunner,
+) -> None:
     failed = runner.invoke(args=["users", "create", "grace"], input="")
     assert failed.exit_code == 2
     assert failed.stderr.splitlines()[-1] == (
@@ -183,7 +183,7 @@ def test_commands_print_their_result_only(tmp_path: Path) -> None:
         ("sqlite:////dev/null/movies.sqlite3", "unable to open database file"),
     ],
 )
-def test_a_migration_tells_in_one_line_that_it_cannot_connect(
+def test_a_migration_reports_an_unreachable_database_in_one_line(
     tmp_path: Path, url: str, reason: str
 ) -> None:
     done = flask("db", "upgrade", INSTANCE_DIR=str(tmp_path), DATABASE_URL=url)

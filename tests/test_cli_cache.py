@@ -1,4 +1,4 @@
-"""`flask cache …`: in applications of their own, while another is in use."""
+"""`flask cache …`, run next to an application that uses the same cache."""
 
 import json
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 @pytest.fixture(params=["sqlite", "redis"])
 def app(request: pytest.FixtureRequest, make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
-    """The application that is in use, with its cache in SQLite or in Redis."""
+    """An application, with its cache in SQLite or in Redis."""
     if request.param == "redis":
         request.getfixturevalue("redis")
         redis_url = request.getfixturevalue("redis_url")
@@ -54,7 +54,7 @@ def run(app: Flask, make_app: Callable[..., Flask]) -> Run:
 
 @pytest.fixture
 def search(app: Flask) -> Callable[..., str]:
-    """Searches by the application that is in use, and tells where the answer comes from."""
+    """Searches with the application, and returns the source of the result."""
     client = app.test_client()
     headers = Accounts(client).headers()
 
@@ -68,13 +68,13 @@ def search(app: Flask) -> Callable[..., str]:
 
 
 def stats(result: Result) -> dict[str, str]:
-    """The figures of `flask cache stats` by name."""
+    """The figures of `flask cache stats`, by name."""
     assert result.exit_code == 0, result.output
     return {line[:9].strip(): line[10:] for line in result.stdout.splitlines()}
 
 
 def misses(search: Callable[..., str], query: str) -> bool:
-    """Whether a search is a miss once: within a second, but the machine may be busy."""
+    """Whether a search becomes a miss, which can take a second."""
     found: list[str] = []
 
     def is_miss() -> bool:
@@ -84,8 +84,7 @@ def misses(search: Callable[..., str], query: str) -> bool:
     return eventually(is_miss, within=30)
 
 
-def test_stats_of_nothing_are_noughts(run: Run) -> None:
-    """An empty cache has no entry, no byte and no hit rate."""
+def test_stats_of_an_empty_cache_are_zero(run: Run) -> None:
     nothing = {"entries": "0", "fresh": "0", "stale": "0", "size": "0 bytes"}
     assert stats(run("cache", "stats")) == {**nothing, "hit rate": "not known"}
     numbers = json.loads(run("cache", "stats", "--json").stdout)
@@ -93,8 +92,7 @@ def test_stats_of_nothing_are_noughts(run: Run) -> None:
 
 
 @pytest.mark.parametrize("app", ["sqlite"], indirect=True)  # nobody can move the clock of Redis
-def test_stats_tell_fresh_from_stale(app: Flask, run: Run) -> None:
-    """Entries are counted by whether they are past their TTL, and weighed."""
+def test_stats_count_fresh_and_stale_entries(app: Flask, run: Run) -> None:
     with time_machine.travel(THEN, tick=False) as clock:
         client = app.test_client()
         headers = Accounts(client).headers()
@@ -107,8 +105,8 @@ def test_stats_tell_fresh_from_stale(app: Flask, run: Run) -> None:
 
 
 @pytest.mark.parametrize("app", ["sqlite"], indirect=True)
-def test_stats_tell_the_hit_rate_of_the_server(run: Run, tmp_path: Path) -> None:
-    """The rate is of all look-ups that the server's workers counted, stale pages being hits."""
+def test_stats_show_the_hit_rate_of_all_workers(run: Run, tmp_path: Path) -> None:
+    """Stale pages count as hits."""
     for counts in ({"hit": 5, "miss": 1}, {"stale": 1, "miss": 1}):
         counted = "".join(f"; CACHE.labels({name!r}).inc({n})" for name, n in counts.items())
         code = f"import runpy; CACHE = runpy.run_path({metrics.__file__!r})['CACHE']{counted}"
@@ -120,10 +118,7 @@ def test_stats_tell_the_hit_rate_of_the_server(run: Run, tmp_path: Path) -> None
     assert json.loads(run("cache", "stats", "--json").stdout)["hit_rate"] == 0.75
 
 
-def test_clear_makes_the_next_search_ask(
-    run: Run, search: Callable[..., str], stand_in: StandIn
-) -> None:
-    """After `flask cache clear` the application in use asks November 7 again for every page."""
+def test_clear_deletes_all_entries(run: Run, search: Callable[..., str], stand_in: StandIn) -> None:
     assert [search(query) for query in ("fargo", "alien", "fargo")] == ["fwd=miss"] * 2 + ["hit"]
     cleared = run("cache", "clear")
     assert (cleared.exit_code, cleared.stdout) == (0, "2 pages cleared\n")
@@ -134,10 +129,9 @@ def test_clear_makes_the_next_search_ask(
 
 
 @pytest.mark.parametrize("query", ["100% Wolf & #Alive", "  100% Wolf & #Alive "])
-def test_clear_of_a_query_leaves_the_others(
+def test_clear_with_a_query_deletes_the_entries_of_that_search_only(
     run: Run, search: Callable[..., str], query: str
 ) -> None:
-    """With `--query` the pages of that search go, however it was spaced, and no other."""
     for text in (query, "100% wolf & #alive", "100% Wolf"):
         search(text)
     assert run("cache", "clear", "--query", query).stdout == "1 pages cleared\n"
@@ -146,19 +140,18 @@ def test_clear_of_a_query_leaves_the_others(
 
 
 @pytest.mark.parametrize("query", ["fargo", ""])
-def test_clear_of_what_was_not_asked_clears_nothing(
+def test_clear_with_an_unknown_query_deletes_nothing(
     run: Run, search: Callable[..., str], query: str
 ) -> None:
-    """A search that the cache doesn't hold, the empty one too, costs no other its pages."""
     search("alien")
     assert run("cache", "clear", "--query", query).stdout == "0 pages cleared\n"
     assert search("alien") == "hit"
 
 
-def test_warm_remembers_the_whole_catalogue(
+def test_warm_records_the_whole_catalogue(
     app: Flask, run: Run, search: Callable[..., str], stand_in: StandIn
 ) -> None:
-    """`flask cache warm` asks one request at a time, and every movie is known afterwards."""
+    """One request at a time."""
     warmed = run("cache", "warm")
     assert warmed.exit_code == 0
     assert warmed.stdout.endswith("104 movies cached\n")
@@ -166,8 +159,10 @@ def test_warm_remembers_the_whole_catalogue(
     assert rows(app, "SELECT count(*) FROM movies") == [(104,)]
 
 
-def test_warm_spares_the_application_a_walk(app: Flask, run: Run, stand_in: StandIn) -> None:
-    """After `flask cache warm` the application in use tells an unknown id without asking."""
+def test_the_application_uses_the_blocks_that_warm_fetched(
+    app: Flask, run: Run, stand_in: StandIn
+) -> None:
+    """An unknown id takes no further request."""
     run("cache", "warm")
     stand_in.reset()
     client = app.test_client()
@@ -178,15 +173,13 @@ def test_warm_spares_the_application_a_walk(app: Flask, run: Run, stand_in: Stan
     assert stand_in.requests == []
 
 
-def test_warm_asks_anew_for_what_is_fresh(run: Run, stand_in: StandIn) -> None:
-    """`flask cache warm` takes no page from the cache, however fresh."""
+def test_warm_fetches_fresh_blocks_again(run: Run, stand_in: StandIn) -> None:
     run("cache", "warm")
     run("cache", "warm")
     assert len(stand_in.requests) == 2
 
 
-def test_warm_says_what_november_7_did(run: Run, stand_in: StandIn) -> None:
-    """Where November 7 fails, `flask cache warm` says so in a line, and exits with 1."""
+def test_warm_reports_a_failure_of_november_7_in_one_line(run: Run, stand_in: StandIn) -> None:
     stand_in.faults = Faults(error=1)
     failed = run("cache", "warm", NOVEMBER7_DEADLINE=0.2)
     assert failed.exit_code == 1
@@ -206,8 +199,7 @@ def test_a_locked_cache_is_reported_in_one_line(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("command", [["stats"], ["clear"], ["clear", "--query", "fargo"]])
-def test_a_cache_that_is_away_is_told(run: Run, command: list[str]) -> None:
-    """Where Redis can't be had, the commands on the cache say so in a line, and exit with 1."""
+def test_commands_report_an_unreachable_cache_in_one_line(run: Run, command: list[str]) -> None:
     failed = run("cache", *command, REDIS_URL=NOBODY)
     assert failed.exit_code == 1
     assert failed.stderr.splitlines()[-1].startswith("Error: The provider cache failed: ")

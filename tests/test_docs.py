@@ -1,7 +1,7 @@
-"""README, the guide and the docs: every command in them works, and every link leads somewhere.
+"""README, the guide and the docs: the commands work, and the links lead somewhere.
 
-A block marked `sh` is executed, unless a comment above it says why not. A block marked `json`
-after it is what the command prints, apart from values that differ from run to run.
+Blocks marked `sh` are executed, unless a comment above says why not. A block marked `json` after
+one is the output of the command, except for values that differ from run to run.
 """
 
 import json
@@ -111,7 +111,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def stable(value: Any) -> Any:
-    """A value without what differs from run to run."""
+    """The value without members that differ from run to run."""
     if isinstance(value, dict):
         return {name: stable(member) for name, member in value.items() if name not in VOLATILE}
     return [stable(member) for member in value] if isinstance(value, list) else value

@@ -57,13 +57,13 @@ Raise = Callable[[Exception], TestResponse]
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    """No test here needs a database with anything in it."""
+    """The tests need no data."""
     return f"sqlite:///{tmp_path / 'empty.sqlite3'}"
 
 
 @pytest.fixture
 def raising(app: Flask, client: FlaskClient) -> Raise:
-    """The answer of an endpoint that raises an exception."""
+    """The response of an endpoint that raises an exception."""
 
     def raising(error: Exception) -> TestResponse:
         @app.get("/raising/")
@@ -156,7 +156,7 @@ ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
     ROWS,
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_exception_is_reported_as_its_row_says(
+def test_an_exception_is_reported_according_to_its_row(
     raising: Raise,
     error: Exception,
     status: int,
@@ -164,7 +164,7 @@ def test_an_exception_is_reported_as_its_row_says(
     slug: str | None,
     headers: dict[str, str],
 ) -> None:
-    """The response is made from the table alone: no text of another origin is in it."""
+    """The response contains no other text."""
     answer = raising(error)
     type_ = f"http://localhost/api/schema/problems/#{slug}" if slug else "about:blank"
     problem = json.loads(answer.data)
@@ -179,8 +179,7 @@ def test_an_exception_is_reported_as_its_row_says(
     assert SECRET not in answer.text + str(answer.headers)
 
 
-def test_every_row_has_its_test() -> None:
-    """An exception that is added to the table has to be added to the tests above."""
+def test_every_row_has_a_test() -> None:
     rate_limits = {RateLimitExceeded}  # tests/auth/test_limits.py exceeds a real limit
     tested = {base for error, *_ in ROWS for base in type(error).__mro__}
     assert set(PROBLEMS) - rate_limits <= tested
@@ -195,8 +194,7 @@ def test_each_kind_of_problem_has_its_own_slug() -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda problem: problem.slug or "")
-def test_a_row_documents_itself(problem: Problem) -> None:
-    """Each text is made of whole sentences, and the example is what a client receives."""
+def test_a_row_has_whole_sentences_and_an_example(problem: Problem) -> None:
     for text_ in (problem.detail, problem.when, problem.retry):
         assert text_[0].isupper() or text_[0] == "`"
         assert text_.endswith(".")
@@ -231,7 +229,6 @@ def test_a_defect_is_logged_with_its_traceback(
 def test_a_failed_statement_is_logged_without_its_values(
     postgresql: str, make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No address or hash reaches a log through a statement that failed."""
     app = make_app(DATABASE_URL=postgresql)
 
     @app.get("/failing/")
@@ -259,7 +256,7 @@ def test_a_failed_statement_is_logged_without_its_values(
 def test_an_unreachable_database_is_503(
     make_app: Callable[..., Flask], method: str, path: str, body: dict[str, str] | None
 ) -> None:
-    """The response says when to retry, and nothing about the server."""
+    """The response contains nothing about the server."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The application factory: what it derives from the settings, and where it keeps its files."""
+"""The application factory: derived settings, and the files of the instance directory."""
 
 import logging
 import stat
@@ -20,7 +20,7 @@ Create = Callable[..., Flask]
 
 @pytest.fixture
 def create(settings: dict[str, Any], tmp_path: Path) -> Create:
-    """Makes an application of a configuration by name, with settings by keyword."""
+    """Creates applications by the name of their configuration, with some settings."""
 
     def create(name: str, **overrides: Any) -> Flask:
         app = create_app(name, {**settings, "INSTANCE_DIR": tmp_path, **overrides})
@@ -30,8 +30,8 @@ def create(settings: dict[str, Any], tmp_path: Path) -> Create:
     return create
 
 
-def test_development_makes_a_secret_once(create: Create, tmp_path: Path) -> None:
-    """The secret is long enough, kept for the next start, and readable by its owner alone."""
+def test_development_generates_a_secret_once(create: Create, tmp_path: Path) -> None:
+    """Only its owner can read it."""
     first = create("development", JWT_SECRET_KEY="").config["JWT_SECRET_KEY"]
     second = create("development", JWT_SECRET_KEY="").config["JWT_SECRET_KEY"]
     assert first == second
@@ -39,9 +39,7 @@ def test_development_makes_a_secret_once(create: Create, tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "jwt-secret").stat().st_mode) == 0o600
 
 
-def test_workers_that_start_together_have_one_secret(tmp_path: Path) -> None:
-    """Whoever makes the secret first, all sign with the same, and no draft is left."""
-
+def test_workers_that_start_at_the_same_time_share_a_secret(tmp_path: Path) -> None:
     def secret(_: int) -> str:
         app = Flask("movies")
         app.config.from_object(CONFIGS["development"])
@@ -55,8 +53,7 @@ def test_workers_that_start_together_have_one_secret(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["jwt-secret"]
 
 
-def test_a_secret_of_ones_own_is_not_replaced(create: Create, tmp_path: Path) -> None:
-    """Where a secret is set, none is made."""
+def test_a_configured_secret_is_used(create: Create, tmp_path: Path) -> None:
     create("development", JWT_SECRET_KEY="x" * 40)
     assert not (tmp_path / "jwt-secret").exists()
 
@@ -70,26 +67,26 @@ def test_a_secret_of_ones_own_is_not_replaced(create: Create, tmp_path: Path) ->
         ("sqlite:////tmp/x.sqlite3", "sqlite:////tmp/x.sqlite3"),
     ],
 )
-def test_a_database_url_may_name_no_driver(create: Create, url: str, expected: str) -> None:
-    """PostgreSQL URLs, those of hosting services among them, get the driver that is installed."""
+def test_a_database_url_without_a_driver_gets_the_installed_one(
+    create: Create, url: str, expected: str
+) -> None:
     app = create("testing", DATABASE_URL=url)
     assert str(app.config["SQLALCHEMY_DATABASE_URI"]) == expected
 
 
 def test_the_embedded_database_is_in_the_instance_directory(create: Create, tmp_path: Path) -> None:
-    """Without DATABASE_URL, a SQLite file is kept where the other embedded things are."""
     app = create("testing", DATABASE_URL="")
     assert app.config["SQLALCHEMY_DATABASE_URI"].database == str(tmp_path / "movies.sqlite3")
 
 
-def test_an_instance_directory_is_made(create: Create, tmp_path: Path) -> None:
-    """INSTANCE_DIR need not exist."""
+def test_the_instance_directory_is_created(create: Create, tmp_path: Path) -> None:
     create("testing", INSTANCE_DIR=tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_an_instance_directory_that_cannot_be_is_refused(create: Create, tmp_path: Path) -> None:
-    """INSTANCE_DIR is named where it can't be made."""
+def test_an_instance_directory_that_cannot_be_created_is_refused(
+    create: Create, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RuntimeError, match="INSTANCE_DIR"):
         create("testing", INSTANCE_DIR=tmp_path / "file")
@@ -108,7 +105,7 @@ def test_an_instance_directory_that_cannot_be_is_refused(create: Create, tmp_pat
 def test_the_start_up_log_says_which_provider_is_used(
     create: Create, caplog: pytest.LogCaptureFixture, url: str, said: str
 ) -> None:
-    """The log tells the sample from the service, and no more of an address than the host."""
+    """Of its URL, only the host is logged."""
     with caplog.at_level(logging.INFO):
         create("testing", NOVEMBER7_URL=url)
     assert f"searches are answered by {said}" in caplog.text
@@ -116,7 +113,7 @@ def test_the_start_up_log_says_which_provider_is_used(
 
 
 def test_nothing_secret_is_logged(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """No password, token or address is in a log or a metric, whatever happens to an account."""
+    """Neither logs nor metrics contain passwords, tokens or email addresses."""
     client = app.test_client()
     secrets = ["ada@example.com", "lovelace-and-babbage", "notes on the engine", "not the password"]
     with caplog.at_level(logging.DEBUG):

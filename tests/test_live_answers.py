@@ -1,4 +1,4 @@
-"""Live answers against the OpenAPI document: each status documented, each body as described."""
+"""Live responses match the OpenAPI document: status, headers and body."""
 
 import json
 import re
@@ -24,7 +24,7 @@ Ask = Callable[..., TestResponse]
 
 
 class Contract:
-    """The OpenAPI document, as a judge of answers."""
+    """Checks responses against the OpenAPI document."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._paths = document["paths"]
@@ -34,8 +34,8 @@ class Contract:
         resource = Resource.from_contents(document, default_specification=DRAFT202012)
         self._registry: Registry[Any] = Registry().with_resource("urn:document", resource)
 
-    def judge(self, answer: TestResponse) -> None:
-        """Fail unless the status, the type, the headers and the body are as documented."""
+    def check(self, answer: TestResponse) -> None:
+        """Fail unless the status, media type, headers and body are as documented."""
         method, path = answer.request.method, answer.request.path
         documented = self._operation(method, path)["responses"]
         assert str(answer.status_code) in documented, (method, path, answer.status_code)
@@ -72,7 +72,7 @@ def ask(client: FlaskClient, auth: Accounts) -> Ask:
         options = {"headers": headers} | options
         answer = client.open(f"/api/v1{path}", method=method, **options)
         assert answer.status_code == expected, (method, path, answer.text)
-        contract.judge(answer)
+        contract.check(answer)
         return answer
 
     return ask
@@ -80,7 +80,7 @@ def ask(client: FlaskClient, auth: Accounts) -> Ask:
 
 @pytest.fixture
 def movie_id(ask: Ask) -> str:
-    """A movie that has passed through a search."""
+    """The id of a movie that a search has found."""
     found: str = ask(200, "GET", "/movies/?query=matrix").get_json()["results"][0]["id"]
     return found
 
@@ -94,7 +94,7 @@ def rating_id(ask: Ask, movie_id: str) -> int:
 
 
 def test_signing_in(ask: Ask) -> None:
-    """Tokens, and no tokens."""
+    """With valid and with wrong credentials."""
     ask(200, "POST", "/auth/token/", json={"email": ADA, "password": PASSWORD})
     ask(401, "POST", "/auth/token/", json={"email": ADA, "password": "not the password"})
 
@@ -103,8 +103,10 @@ def test_signing_in(ask: Ask) -> None:
     ("path", "member", "good"),
     [("refresh", "refresh", 200), ("verify", "token", 200), ("logout", "refresh", 204)],
 )
-def test_what_takes_a_token(ask: Ask, auth: Accounts, path: str, member: str, good: int) -> None:
-    """A good token, a bad one, and each way in which a body is refused."""
+def test_endpoints_that_take_a_token(
+    ask: Ask, auth: Accounts, path: str, member: str, good: int
+) -> None:
+    """With a valid token, an invalid one, and invalid bodies."""
     token = auth.sign_in(ADA)["refresh"]
     ask(good, "POST", f"/auth/{path}/", json={member: token})
     ask(401, "POST", f"/auth/{path}/", json={member: "garbage"})
@@ -115,15 +117,15 @@ def test_what_takes_a_token(ask: Ask, auth: Accounts, path: str, member: str, go
 
 
 def test_registering(ask: Ask) -> None:
-    """A new account, one that there is, and one that is not valid."""
+    """A new account, an existing one, and an invalid one."""
     account = {"email": "eve@example.com", "password": PASSWORD, "first_name": "Eve"}
     ask(201, "POST", "/users/register/", json=account)
     ask(409, "POST", "/users/register/", json=account)
     ask(422, "POST", "/users/register/", json=account | {"password": "password"})
 
 
-def test_ones_account(ask: Ask) -> None:
-    """Reading, changing and deleting it, and the token that is dead then."""
+def test_the_account(ask: Ask) -> None:
+    """Reading, changing and deleting it. Its token is then refused."""
     ask(200, "GET", "/users/me/")
     ask(200, "PATCH", "/users/me/", json={"first_name": "Ada"})
     ask(422, "PATCH", "/users/me/", json={"first_name": 1})
@@ -133,8 +135,8 @@ def test_ones_account(ask: Ask) -> None:
     ask(401, "DELETE", "/users/me/")
 
 
-def test_another_password(ask: Ask) -> None:
-    """A wrong current one, a weak new one, and then a change."""
+def test_changing_the_password(ask: Ask) -> None:
+    """With a wrong current password, a weak new one, and valid ones."""
     change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     ask(403, "POST", "/users/me/password/", json=change | {"current_password": "wrong"})
     ask(422, "POST", "/users/me/password/", json=change | {"new_password": "password"})
@@ -143,7 +145,7 @@ def test_another_password(ask: Ask) -> None:
 
 
 def test_searching(ask: Ask, rating_id: int) -> None:
-    """Pages with a rating of one's own and without movies, past the end, and not valid."""
+    """Pages with and without movies, past the end, and invalid ones."""
     ask(200, "GET", "/movies/?query=matrix")
     ask(200, "GET", "/movies/?query=matrix&page=2&page_size=1")
     ask(200, "GET", "/movies/?query=no+such+movie")
@@ -154,30 +156,30 @@ def test_searching(ask: Ask, rating_id: int) -> None:
 
 
 def test_one_movie(ask: Ask, movie_id: str) -> None:
-    """A movie, none, and nobody."""
+    """A known movie, an unknown one, and a request without a token."""
     ask(200, "GET", f"/movies/{movie_id}/")
     ask(404, "GET", f"/movies/{UNKNOWN}/")
     ask(422, "GET", f"/movies/{movie_id}/?x=1")
     ask(401, "GET", f"/movies/{movie_id}/", headers={})
 
 
-def test_the_top(ask: Ask, rating_id: int) -> None:
-    """A page, one past the end, and one that is not valid."""
+def test_the_top_list(ask: Ask, rating_id: int) -> None:
+    """A page, one past the end, and an invalid one."""
     assert ask(200, "GET", "/movies/top/").get_json()["count"] == 1
     ask(404, "GET", "/movies/top/?page=2")
     ask(422, "GET", "/movies/top/?page=0")
 
 
 def test_rating_a_movie(ask: Ask, movie_id: str, rating_id: int) -> None:
-    """A movie that is rated already, one that there isn't, and a rating that is not valid."""
+    """A rated movie, an unknown one, and an invalid rating."""
     new = {"movie_id": movie_id, "rating_type": "UPVOTE"}
     ask(409, "POST", "/movies/ratings/", json=new)
     ask(404, "POST", "/movies/ratings/", json=new | {"movie_id": UNKNOWN})
     ask(422, "POST", "/movies/ratings/", json=new | {"movie_id": "x"})
 
 
-def test_ones_ratings(ask: Ask, rating_id: int) -> None:
-    """All, those of a type, none, past the end, and not valid."""
+def test_listing_ratings(ask: Ask, rating_id: int) -> None:
+    """All, those of a type, none, past the end, and invalid parameters."""
     assert ask(200, "GET", "/movies/ratings/").get_json()["count"] == 1
     assert ask(200, "GET", "/movies/ratings/?rating_type=DOWNVOTE").get_json()["count"] == 0
     ask(404, "GET", "/movies/ratings/?page=2")
@@ -185,7 +187,7 @@ def test_ones_ratings(ask: Ask, rating_id: int) -> None:
 
 
 def test_one_rating(ask: Ask, rating_id: int) -> None:
-    """Reading, replacing, changing, deleting it, and then it isn't there."""
+    """Reading, replacing, changing and deleting it. It is then 404."""
     path = f"/movies/ratings/{rating_id}"
     ask(200, "GET", path)
     ask(200, "PUT", path, json={"rating_type": "DOWNVOTE"})
@@ -198,8 +200,8 @@ def test_one_rating(ask: Ask, rating_id: int) -> None:
         ask(404, method, path, **body)
 
 
-def test_the_vote_on_a_movie(ask: Ask, movie_id: str) -> None:
-    """Setting it anew, again, clearing it, and on a movie that there isn't."""
+def test_the_rating_of_a_movie(ask: Ask, movie_id: str) -> None:
+    """Setting it twice, clearing it, and rating an unknown movie."""
     path = f"/movies/{movie_id}/rating/"
     ask(201, "PUT", path, json={"rating_type": "UPVOTE"})
     ask(200, "PUT", path, json={"rating_type": "DOWNVOTE"})
@@ -210,7 +212,7 @@ def test_the_vote_on_a_movie(ask: Ask, movie_id: str) -> None:
 
 
 class TestWithoutProvider:
-    """What there is to say while November 7 fails."""
+    """Responses while November 7 fails."""
 
     @pytest.fixture
     def app(self, make_app: Callable[..., Flask], no_backoff: None) -> Iterator[Flask]:
@@ -227,8 +229,7 @@ class TestWithoutProvider:
             ("PUT", f"/movies/{UNKNOWN}/rating/", {"rating_type": "UPVOTE"}),
         ],
     )
-    def test_it_cannot_be_had(
+    def test_a_lookup_is_503(
         self, ask: Ask, method: str, path: str, body: dict[str, str] | None
     ) -> None:
-        """503 as documented, with Retry-After, where a movie would have to be looked up."""
         ask(503, method, path, json=body)

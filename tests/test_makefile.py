@@ -1,4 +1,4 @@
-"""`make` on machines that lack something: what it says, and that the next try succeeds."""
+"""`make` on machines that lack something: the message, and the next try."""
 
 import os
 import re
@@ -76,7 +76,7 @@ def test_a_python_that_is_too_old_is_named_with_its_version(make: Make, tmp_path
     ]
 
 
-def test_a_missing_venv_module_is_told_with_its_package(make: Make, tmp_path: Path) -> None:
+def test_a_missing_venv_module_is_reported_with_its_package(make: Make, tmp_path: Path) -> None:
     python = fake_python(tmp_path, "python3", 'case "$2" in *ensurepip*) exit 1;; esac')
     assert errors(make("run", f"PYTHON={python}")) == [
         f"Error: {python} has no venv module. On Debian and Ubuntu: apt install python3-venv, "
@@ -85,8 +85,7 @@ def test_a_missing_venv_module_is_told_with_its_package(make: Make, tmp_path: Pa
     assert not (tmp_path / ".venv").exists()
 
 
-def test_what_was_interrupted_is_done_again(make: Make, tmp_path: Path) -> None:
-    """A half-made environment and a failed installation do not count as done."""
+def test_an_interrupted_installation_is_repeated(make: Make, tmp_path: Path) -> None:
     python = f"PYTHON={sys.executable}"
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)

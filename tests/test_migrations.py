@@ -1,4 +1,4 @@
-"""Migrations: up and down on both databases, with what is in them, to what the models say."""
+"""Migrations on both databases, in both directions and with data."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def server_url() -> Iterator[str]:
 def make_empty(
     request: pytest.FixtureRequest, settings: dict[str, Any], tmp_path: Path
 ) -> Iterator[Callable[[], Flask]]:
-    """Makes applications, each on a database without a table."""
+    """Creates applications, each on a database without tables."""
     made: list[Flask] = []
 
     def make() -> Flask:
@@ -63,12 +63,12 @@ def make_empty(
 
 @pytest.fixture
 def app(make_empty: Callable[[], Flask]) -> Flask:
-    """The application on a database without a table."""
+    """The application on a database without tables."""
     return make_empty()
 
 
 def fill() -> None:
-    """Three users' ratings as revision 0002 keeps them, one of which was never counted."""
+    """Insert ratings of three users, as of revision 0002. One of them was never counted."""
     for number in (1, 2, 3):
         execute(
             "INSERT INTO users (email, email_key, first_name, last_name, password_hash, created_at)"
@@ -100,8 +100,7 @@ def ratings() -> list[Any]:
     return execute("SELECT * FROM ratings ORDER BY id")
 
 
-def test_migrations_make_what_the_models_say(app: Flask) -> None:
-    """After an upgrade alembic finds nothing that the models have and the database lacks."""
+def test_migrations_create_the_tables_of_the_models(app: Flask) -> None:
     with app.app_context():
         upgrade()
         with db.engine.connect() as connection:
@@ -111,8 +110,7 @@ def test_migrations_make_what_the_models_say(app: Flask) -> None:
     assert checked.exit_code == 0, checked.output
 
 
-def test_migrations_make_just_what_create_all_would(make_empty: Callable[[], Flask]) -> None:
-    """Columns, defaults, constraints and indexes, order and condition of these too, are alike."""
+def test_migrations_create_the_same_database_as_create_all(make_empty: Callable[[], Flask]) -> None:
     found = []
     for make_tables in (upgrade, db.create_all):
         with make_empty().app_context():
@@ -124,7 +122,7 @@ def test_migrations_make_just_what_create_all_would(make_empty: Callable[[], Fla
 
 @pytest.mark.parametrize("revision", ["0001", "0002", "base"])
 def test_migrations_go_down_and_up_again(app: Flask, revision: str) -> None:
-    """From every older revision the newest is reached again, the same as at first."""
+    """From every older revision."""
     with app.app_context():
         upgrade()
         newest = described()
@@ -140,8 +138,8 @@ def voted() -> int:
     return int(count)
 
 
-def test_the_running_count_starts_with_what_is_there(app: Flask) -> None:
-    """Up, down and up again, with votes cast by an older release in between."""
+def test_the_running_count_includes_existing_votes(app: Flask) -> None:
+    """Also those of an older release that runs between two upgrades."""
     with app.app_context():
         upgrade(revision="0003")
         insert = (
@@ -169,10 +167,10 @@ def test_the_running_count_starts_with_what_is_there(app: Flask) -> None:
         ("INSERT INTO movies (id, upvotes) VALUES (:id, 3)", 0),
     ],
 )
-def test_the_running_count_follows_whatever_changes_movies(
+def test_the_running_count_follows_every_change_of_movies(
     app: Flask, statement: str, change: int
 ) -> None:
-    """Also a release that does not know of it."""
+    """Also those of a release that does not know the count."""
     with app.app_context():
         upgrade()
         for number, (title, upvotes) in enumerate([("a", 1), ("b", 0), ("c", 0), (None, 2)]):
@@ -189,16 +187,14 @@ def test_the_running_count_follows_whatever_changes_movies(
         assert tallies.miscount() == 0
 
 
-def test_a_full_downgrade_leaves_nothing(app: Flask) -> None:
-    """Below the first revision there is no table of ours."""
+def test_a_full_downgrade_drops_all_tables(app: Flask) -> None:
     with app.app_context():
         upgrade()
         downgrade(revision="base")
         assert sa.inspect(db.engine).get_table_names() == ["alembic_version"]
 
 
-def test_votes_survive_the_registry(app: Flask) -> None:
-    """Ratings and tallies of revision 0002 are all there at 0003, scored."""
+def test_the_upgrade_to_0003_keeps_ratings_and_tallies(app: Flask) -> None:
     with app.app_context():
         upgrade(revision="0002")
         fill()
@@ -211,9 +207,7 @@ def test_votes_survive_the_registry(app: Flask) -> None:
         assert found[2:] == [(2, 1, None, pytest.approx(wilson, abs=1e-7))]
 
 
-def test_a_migration_that_fails_leaves_things_as_they_were(app: Flask) -> None:
-    """Whatever a migration had done when it failed is undone, so it can be run again."""
-
+def test_a_failed_migration_is_rolled_back(app: Flask) -> None:
     def fail(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         if "DROP TABLE tallies" in statement:
             raise OSError("the power is gone")
@@ -231,8 +225,8 @@ def test_a_migration_that_fails_leaves_things_as_they_were(app: Flask) -> None:
         assert len(ratings()) == len(before[1])
 
 
-def test_a_rating_that_was_never_counted_is_told(app: Flask) -> None:
-    """What 0002's tallies lacked the check finds, and the rebuild mends, scores included."""
+def test_check_finds_a_rating_that_was_never_counted(app: Flask) -> None:
+    """`ratings rebuild` then corrects the tally and the score."""
     with app.app_context():
         upgrade(revision="0002")
         fill()
@@ -242,8 +236,7 @@ def test_a_rating_that_was_never_counted_is_told(app: Flask) -> None:
         assert tallies.disagreements() == 0
 
 
-def test_votes_survive_the_way_back(app: Flask) -> None:
-    """Ratings and tallies are at 0002 again what they were there before."""
+def test_the_downgrade_to_0002_keeps_ratings_and_tallies(app: Flask) -> None:
     with app.app_context():
         upgrade(revision="0002")
         fill()
@@ -253,8 +246,8 @@ def test_votes_survive_the_way_back(app: Flask) -> None:
         assert (ratings(), execute("SELECT * FROM tallies ORDER BY upvotes")) == before
 
 
-def test_ids_of_ratings_are_not_given_twice(app: Flask) -> None:
-    """The newest rating's id isn't given to the next one, though its table was made anew."""
+def test_ids_of_ratings_are_not_reused(app: Flask) -> None:
+    """Although the migration copies the table."""
     with app.app_context():
         upgrade(revision="0002")
         fill()
@@ -270,8 +263,7 @@ def test_ids_of_ratings_are_not_given_twice(app: Flask) -> None:
         assert following > newest
 
 
-def test_the_newest_rating_is_found_by_an_index(app: Flask) -> None:
-    """The list of ratings has its index, in the order in which it is read."""
+def test_the_list_of_ratings_has_an_index(app: Flask) -> None:
     with app.app_context():
         upgrade()
         catalogue = "pg_indexes" if db.engine.name == "postgresql" else "sqlite_master"
@@ -282,8 +274,8 @@ def test_the_newest_rating_is_found_by_an_index(app: Flask) -> None:
     assert definition.endswith("(user_id, created_at DESC, id DESC)")
 
 
-def test_ratings_of_movies_not_seen_yet_work_and_are_healed(app: Flask) -> None:
-    """Migrated ratings have no movie, but can be read and changed; `cache warm` names theirs."""
+def test_ratings_without_a_described_movie_work(app: Flask) -> None:
+    """`cache warm` fetches the description."""
     with app.app_context():
         upgrade(revision="0002")
         fill()
@@ -312,8 +304,8 @@ def test_ratings_of_movies_not_seen_yet_work_and_are_healed(app: Flask) -> None:
     assert (best["id"], best["upvotes"], best["downvotes"]) == (str(SEEN), 1, 2)
 
 
-def test_email_keys_tell_internationalized_domains_apart(app: Flask) -> None:
-    """Existing accounts are found by their new keys, and by their old ones after a downgrade."""
+def test_email_keys_distinguish_internationalized_domains(app: Flask) -> None:
+    """Accounts are found by their new keys, and by their old keys after a downgrade."""
     emails = {
         "user@straße.example": ("user@strasse.example", "user@xn--strae-oqa.example"),
         "Ada@BÜCHER.example": ("ada@bücher.example", "ada@xn--bcher-kva.example"),

@@ -52,7 +52,6 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
-    """The document is what it says that it is."""
     assert document["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(document).validate()
 
@@ -60,7 +59,6 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
 def test_every_endpoint_is_in_the_document(
     described: tuple[Flask, dict[str, Any]], operations: dict[str, dict[str, Any]]
 ) -> None:
-    """Each method and path of the API is described, and nothing that there isn't."""
     app, _ = described
     braced = r"{\1}"
     rules = {
@@ -73,7 +71,7 @@ def test_every_endpoint_is_in_the_document(
 
 
 def test_every_operation_is_described(operations: dict[str, dict[str, Any]]) -> None:
-    """Each has a summary, a description, a tag, and an id that no other has."""
+    """With a summary, a description, a tag and a unique id."""
     for name, operation in operations.items():
         assert operation["summary"], name
         assert operation["description"], name
@@ -83,7 +81,6 @@ def test_every_operation_is_described(operations: dict[str, dict[str, Any]]) -> 
 
 
 def test_every_body_has_an_example(operations: dict[str, dict[str, Any]]) -> None:
-    """Each request body and each answer that has one comes with an example."""
     for name, operation in operations.items():
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
         bodies += [answer for answer in operation["responses"].values() if "content" in answer]
@@ -92,10 +89,9 @@ def test_every_body_has_an_example(operations: dict[str, dict[str, Any]]) -> Non
                 assert {"example", "examples"} & set(content), name
 
 
-def test_every_operation_says_how_it_succeeds_and_fails(
+def test_every_operation_documents_success_and_problems(
     operations: dict[str, dict[str, Any]],
 ) -> None:
-    """Each has an answer of success, and every error of it is a described problem."""
     for name, operation in operations.items():
         statuses = set(operation["responses"])
         assert statuses & {"200", "201", "204"}, name
@@ -120,10 +116,9 @@ def test_every_422_example_names_members_of_its_operation(
         assert errors, name
 
 
-def test_bearer_tokens_are_asked_for_where_a_user_is(
+def test_endpoints_for_users_document_the_token_and_401(
     described: tuple[Flask, dict[str, Any]], operations: dict[str, dict[str, Any]]
 ) -> None:
-    """The security of an operation is that of its endpoint, and with it goes 401."""
     app, document = described
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     views = {endpoint.rpartition(".")[2]: view for endpoint, view in app.view_functions.items()}
@@ -167,7 +162,7 @@ def test_the_root_redirects_to_the_reference(client: FlaskClient) -> None:
 
 
 def test_vendored_assets_are_those_that_were_downloaded() -> None:
-    """Each has the hash that `make vendor` wrote down, and the version that is declared."""
+    """Their hashes and versions are those in `vendor.json`."""
     sums = (VENDORED / "SHA256SUMS").read_text().splitlines()
     hashes = {name: hash_ for hash_, name in (line.split() for line in sums)}
     assert {path.name for path in VENDORED.iterdir()} == {*hashes, "SHA256SUMS"}
@@ -181,8 +176,7 @@ def test_vendored_assets_are_those_that_were_downloaded() -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @ONE_DATABASE
-def test_a_page_loads_only_what_is_here(client: FlaskClient, path: str) -> None:
-    """Every script, style and link of a page is of this host and answers 200."""
+def test_a_page_loads_only_files_of_this_host(client: FlaskClient, path: str) -> None:
     page = client.get(path)
     links = re.findall(r'(?:src|href|data-schema|spec-url)="([^"]*)"', page.text)
     assert (page.status_code, page.mimetype) == (200, "text/html")
@@ -196,7 +190,7 @@ def test_a_page_loads_only_what_is_here(client: FlaskClient, path: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_have_no_inline_scripts(client: FlaskClient, path: str) -> None:
-    """The policy of the pages forbids inline scripts, so there is none."""
+    """Their Content-Security-Policy forbids them."""
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", client.get(path).text, re.DOTALL)
     assert all("src=" in attributes and not body for attributes, body in scripts)
 
@@ -210,8 +204,8 @@ def test_pages_have_no_inline_scripts(client: FlaskClient, path: str) -> None:
     ],
 )
 @ONE_DATABASE
-def test_an_asset_is_what_nosniff_wants(client: FlaskClient, name: str, mimetype: str) -> None:
-    """Scripts and styles have their types, without which browsers refuse them, and may be kept."""
+def test_an_asset_has_its_media_type(client: FlaskClient, name: str, mimetype: str) -> None:
+    """Otherwise browsers would refuse it, because of `nosniff`."""
     with client.get(f"/api/schema/assets/{name}") as answer:
         assert (answer.status_code, answer.mimetype) == (200, mimetype)
         assert "max-age=3600" in answer.headers["Cache-Control"]
@@ -229,7 +223,6 @@ def test_a_vendored_asset_can_be_cached_for_a_year(client: FlaskClient) -> None:
 @pytest.mark.parametrize("name", ["", "x.js", "..", "../pages.py", "..%2fpages.py", "%00", ".git"])
 @ONE_DATABASE
 def test_there_are_no_other_assets(client: FlaskClient, name: str) -> None:
-    """No path leads out of the directory of assets."""
     answer = client.get(f"/api/schema/assets/{name}")
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
@@ -244,15 +237,16 @@ def test_there_are_no_other_assets(client: FlaskClient, name: str) -> None:
     ],
 )
 @ONE_DATABASE
-def test_pages_and_probes_have_both_spellings(client: FlaskClient, path: str, slash: str) -> None:
-    """Each answers with and without the trailing slash, and nobody has to be signed in."""
+def test_pages_and_probes_work_with_and_without_the_trailing_slash(
+    client: FlaskClient, path: str, slash: str
+) -> None:
     assert client.get(path + slash).status_code == 200
 
 
 def test_requests_are_closed_and_responses_open(
     document: dict[str, Any], operations: dict[str, dict[str, Any]]
 ) -> None:
-    """A member that is added to a response later breaks no client."""
+    """So a new member of a response breaks no client."""
     requests = {
         content["schema"]["$ref"].rpartition("/")[2]
         for operation in operations.values()

@@ -1,4 +1,4 @@
-"""Property tests of everything that parses input: it is accepted or refused, never an error."""
+"""Property tests of all input parsing: input is accepted or refused, and never causes an error."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ def named(schema: type[BaseSchema]) -> st.SearchStrategy[str]:
 @bounded
 @given(data=st.data())
 def test_a_body_is_loaded_or_refused(schema: type[BaseSchema], data: st.DataObject) -> None:
-    """What is loaded can be stored; everything else is a ValidationError."""
+    """Whatever is loaded can be stored."""
     body = data.draw(st.dictionaries(named(schema), values, max_size=5))
     try:
         loaded = schema().load(body)
@@ -72,7 +72,7 @@ def test_a_body_is_loaded_or_refused(schema: type[BaseSchema], data: st.DataObje
 @bounded
 @given(data=st.data())
 def test_parameters_are_loaded_or_refused(schema: type[BaseSchema], data: st.DataObject) -> None:
-    """Pages that are loaded are in range; everything else is a ValidationError."""
+    """Whatever is loaded is in range."""
     numbers = st.integers().map(str)
     parameters = data.draw(st.dictionaries(named(schema), anything | numbers, max_size=4))
     try:
@@ -116,7 +116,7 @@ def test_a_query_string_is_parsed_or_refused(query: bytes) -> None:
 @bounded
 @given(address=anything | st.emails() | st.emails().map(str.upper))
 def test_an_address_is_normalized_or_refused(address: str) -> None:
-    """Any text is an address that normalizes to itself, or is refused as none."""
+    """A normalized address is not changed again."""
     try:
         spelled = normalized(address)
     except EmailNotValidError:
@@ -127,13 +127,12 @@ def test_an_address_is_normalized_or_refused(address: str) -> None:
 @bounded
 @given(address=anything | st.emails())
 def test_any_text_has_an_address_key(address: str) -> None:
-    """A key is the same for surrounding white space, and for its own key."""
+    """Surrounding whitespace does not change it."""
     assert address_key(f" {address}\t") == address_key(address)
 
 
 @bounded
 @given(password=st.text(min_size=8, max_size=128), hints=st.lists(st.text(max_size=40), max_size=3))
 def test_any_password_is_judged(password: str, hints: list[str]) -> None:
-    """Any password is too easy to guess, which is said in words, or isn't."""
     weakness = passwords.weakness(password, hints)
     assert weakness is None or weakness.startswith("This password is too easy to guess.")

@@ -18,7 +18,7 @@ SEARCHES = "november7_cache_total"
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The instance directory, with the metrics of a server that was killed."""
+    """The instance directory, with metrics of a server that was killed."""
     directory = tmp_path_factory.mktemp("served")
     ended = directory / "metrics" / "8000-1"
     ended.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a run says about tests that were skipped."""
+"""How skipped tests are reported."""
 
 import pytest
 

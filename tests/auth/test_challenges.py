@@ -1,4 +1,4 @@
-"""What a 401 says: why the token was refused, for people and for clients (RFC 6750)."""
+"""What a 401 response says about the token, for people and for clients (RFC 6750)."""
 
 import re
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def reason(answer: TestResponse) -> str:
     [{}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}, {"Authorization": ""}],
     ids=str,
 )
-def test_without_a_token_the_challenge_is_bare(
+def test_a_request_without_a_token_gets_a_challenge_without_an_error(
     client: FlaskClient, headers: dict[str, str]
 ) -> None:
     answer = client.get(ME, headers=headers)
@@ -59,13 +59,13 @@ def test_without_a_token_the_challenge_is_bare(
     assert answer.get_json()["detail"].startswith("The access token is missing.")
 
 
-def test_a_malformed_token_is_named_so(client: FlaskClient) -> None:
+def test_a_malformed_token_is_reported(client: FlaskClient) -> None:
     for answer in (get_me(client, "x.y.z"), refresh(client, "x.y.z")):
         assert reason(answer) == "The token is malformed"
         assert "malformed" in answer.get_json()["detail"]
 
 
-def test_an_expired_token_is_named_so(client: FlaskClient, auth: Accounts) -> None:
+def test_an_expired_token_is_reported(client: FlaskClient, auth: Accounts) -> None:
     with time_machine.travel(THEN, tick=False) as clock:
         auth.register(ADA)
         tokens = auth.sign_in(ADA)
@@ -76,19 +76,21 @@ def test_an_expired_token_is_named_so(client: FlaskClient, auth: Accounts) -> No
             assert answer.get_json()["detail"].startswith("The token has expired.")
 
 
-def test_a_revoked_token_is_named_so(client: FlaskClient, tokens: dict[str, str]) -> None:
+def test_a_revoked_token_is_reported(client: FlaskClient, tokens: dict[str, str]) -> None:
     client.post("/api/v1/auth/logout/", json={"refresh": tokens["refresh"]})
     for answer in (get_me(client, tokens["access"]), refresh(client, tokens["refresh"])):
         assert reason(answer) == "The token was revoked"
         assert answer.get_json()["detail"] == "The token was revoked. Sign in again."
 
 
-def test_a_token_of_the_wrong_type_is_named_so(client: FlaskClient, tokens: dict[str, str]) -> None:
+def test_a_token_of_the_wrong_type_is_reported(client: FlaskClient, tokens: dict[str, str]) -> None:
     for answer in (get_me(client, tokens["refresh"]), refresh(client, tokens["access"])):
         assert reason(answer) == "The token is of the wrong type"
 
 
-def test_a_wrong_password_gets_a_bare_challenge(client: FlaskClient, auth: Accounts) -> None:
+def test_a_wrong_password_gets_a_challenge_without_an_error(
+    client: FlaskClient, auth: Accounts
+) -> None:
     auth.register(ADA)
     answer = client.post("/api/v1/auth/token/", json={"email": ADA, "password": "wrong"})
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, BARE)

@@ -1,4 +1,4 @@
-"""Tokens that somebody else made, or that were made for something else, or with an older key."""
+"""Validation of JWTs: forged tokens, expiry, clock skew and key rotation."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def tokens(auth: Accounts) -> dict[str, str]:
 
 @pytest.fixture
 def forge(tokens: dict[str, str]) -> Forge:
-    """Makes a token like the good access token, but for what is said otherwise."""
+    """Makes tokens like a valid access token, with some parts changed."""
     claims = jwt.decode(tokens["access"], options={"verify_signature": False})
 
     def forge(
@@ -54,10 +54,10 @@ def status(client: FlaskClient, token: str) -> int:
     return client.get(ME, headers={"Authorization": f"Bearer {token}"}).status_code
 
 
-def test_what_the_forger_makes_is_good_where_nothing_is_forged(
+def test_a_token_of_the_forger_without_changes_is_accepted(
     client: FlaskClient, forge: Forge
 ) -> None:
-    """A token with our key and claims opens the API, so that the refusals below mean something."""
+    """The refusals below mean something only if this one is accepted."""
     assert status(client, forge()) == 200
 
 
@@ -93,10 +93,9 @@ def test_what_the_forger_makes_is_good_where_nothing_is_forged(
     ids=str,
 )
 @ONE_DATABASE
-def test_a_token_with_one_thing_wrong_is_refused(
+def test_a_token_with_one_wrong_part_is_refused(
     client: FlaskClient, forge: Forge, forgery: dict[str, Any]
 ) -> None:
-    """Key, algorithm, issuer, audience, times, type, user and sign-in all have to be ours."""
     assert status(client, forge(**forgery)) == 401
 
 
@@ -106,7 +105,7 @@ def test_a_token_with_one_thing_wrong_is_refused(
 def test_a_token_without_an_algorithm_is_refused(
     client: FlaskClient, tokens: dict[str, str], algorithm: str, signature: str
 ) -> None:
-    """`none` is no algorithm, in any letter case, with a signature or without."""
+    """`none` in any letter case, with or without a signature."""
     header = json.dumps({"alg": algorithm, "typ": "JWT", "kid": key_id(SECRET)}).encode()
     encoded = base64.urlsafe_b64encode(header).rstrip(b"=").decode()
     claims = tokens["access"].split(".")[1]
@@ -135,8 +134,7 @@ def test_a_token_without_an_algorithm_is_refused(
     ids=lambda token: repr(token[:12]),
 )
 @ONE_DATABASE
-def test_garbage_is_refused(client: FlaskClient, token: str) -> None:
-    """What isn't a token at all is 401, however it looks."""
+def test_a_text_that_is_not_a_jwt_is_refused(client: FlaskClient, token: str) -> None:
     assert status(client, token) == 401
 
 
@@ -183,8 +181,7 @@ def test_a_refresh_token_expires_after_its_lifetime(
     assert answer.status_code == 401
 
 
-def test_times_are_settings(make_app: Callable[..., Flask]) -> None:
-    """JWT_ACCESS_TOKEN_EXPIRES is what the claims of a token say."""
+def test_the_lifetime_of_a_token_is_a_setting(make_app: Callable[..., Flask]) -> None:
     client = make_app(JWT_ACCESS_TOKEN_EXPIRES=60).test_client()
     accounts = Accounts(client)
     token = accounts.sign_in(accounts.register()["email"])["access"]
@@ -193,18 +190,16 @@ def test_times_are_settings(make_app: Callable[..., Flask]) -> None:
 
 
 @pytest.mark.parametrize(("previous", "expected"), [(SECRET, 200), ("", 401), (OTHER_SECRET, 401)])
-def test_a_replaced_key_is_good_as_long_as_it_is_the_previous_one(
+def test_tokens_of_the_previous_key_are_accepted(
     make_app: Callable[..., Flask], tokens: dict[str, str], previous: str, expected: int
 ) -> None:
-    """Rotating the key signs nobody out while JWT_SECRET_KEY_PREVIOUS names the old one."""
     rotated = make_app(JWT_SECRET_KEY=OTHER_SECRET * 2, JWT_SECRET_KEY_PREVIOUS=previous)
     assert status(rotated.test_client(), tokens["access"]) == expected
 
 
-def test_after_a_rotation_the_new_key_signs(
+def test_new_tokens_are_signed_with_the_new_key(
     make_app: Callable[..., Flask], client: FlaskClient, auth: Accounts
 ) -> None:
-    """Tokens that are made after a rotation are not good by the previous key."""
     email = auth.register()["email"]
     rotated = make_app(JWT_SECRET_KEY=OTHER_SECRET, JWT_SECRET_KEY_PREVIOUS=SECRET)
     token = Accounts(rotated.test_client()).sign_in(email)["access"]
@@ -212,7 +207,6 @@ def test_after_a_rotation_the_new_key_signs(
     assert status(rotated.test_client(), token) == 200
 
 
-def test_the_name_of_a_key_does_not_tell_the_key() -> None:
-    """The header of a token holds no part of the key, and not its plain hash."""
+def test_a_key_id_reveals_nothing_of_the_key() -> None:
     assert key_id(SECRET) not in SECRET
     assert key_id(SECRET) != key_id(OTHER_SECRET)

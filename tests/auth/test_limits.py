@@ -1,4 +1,4 @@
-"""Rate limits through the API: what is counted by what, and what clients learn of it."""
+"""Rate limits of the API, and their response headers."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture
 def database_url(sqlite: str) -> str:
-    """One database: none of them counts hits."""
+    """The tests use one database only, because no count is kept in it."""
     empty(sqlite)
     return sqlite
 
@@ -43,7 +43,7 @@ def limited(make_app: MakeApp) -> MakeApp:
 
 @pytest.fixture(params=["file", "redis"])
 def store(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The settings of either place where hits are counted, empty."""
+    """The settings of each store for counts, which is empty."""
     if request.param == "file":
         return {}
     request.getfixturevalue("redis")
@@ -102,13 +102,13 @@ def test_an_ip_address_allows_60_sign_ins_a_minute(limited: MakeApp, store: dict
 
 
 def test_an_ip_address_allows_60_registrations_a_minute(limited: MakeApp) -> None:
-    """Valid or not."""
+    """Valid and invalid ones."""
     client = limited().test_client()
     assert statuses(61, lambda: client.post(REGISTER, json={})) == [422] * 60 + [429]
 
 
-def test_a_user_sends_1200_requests_a_minute(limited: MakeApp, store: dict[str, str]) -> None:
-    """On all endpoints together."""
+def test_a_user_may_send_1200_requests_a_minute(limited: MakeApp, store: dict[str, str]) -> None:
+    """To all endpoints together."""
     app = limited(**store)
     client = app.test_client()
     accounts = Accounts(client)
@@ -120,7 +120,7 @@ def test_a_user_sends_1200_requests_a_minute(limited: MakeApp, store: dict[str, 
     assert client.get(ME, headers=eve).status_code == 200
 
 
-def test_a_body_that_cannot_be_read_counts_for_no_account(limited: MakeApp) -> None:
+def test_an_invalid_body_is_not_counted_for_an_account(limited: MakeApp) -> None:
     client = limited().test_client()
     malformed = {"data": "{", "content_type": "application/json"}
     assert statuses(25, lambda: client.post(TOKEN, **malformed)) == [400] * 25
@@ -135,7 +135,7 @@ def test_parallel_requests_are_counted_exactly(limited: MakeApp, store: dict[str
     assert Counter(seen) == {401: 20, 429: 10}
 
 
-def test_a_user_tries_10_current_passwords_a_minute(limited: MakeApp) -> None:
+def test_a_user_may_change_the_password_10_times_a_minute(limited: MakeApp) -> None:
     client = limited().test_client()
     headers = Accounts(client).headers()
     change = {"current_password": "not the password", "new_password": "notes on the engine"}
@@ -149,7 +149,7 @@ def test_a_user_tries_10_current_passwords_a_minute(limited: MakeApp) -> None:
 def test_every_response_names_the_limits_that_apply(
     limited: MakeApp, store: dict[str, str]
 ) -> None:
-    """Success, 304 and errors alike; not 401 without a token, which no limit applies to."""
+    """Successes, 304 and errors. A 401 without a token has none, because no limit was counted."""
     client = limited(**store).test_client()
     headers = Accounts(client).headers()
     found = client.get(ME, headers=headers)
@@ -164,14 +164,14 @@ def test_every_response_names_the_limits_that_apply(
     assert "RateLimit" not in client.get(ME).headers
 
 
-def test_a_sign_in_names_all_of_its_limits(limited: MakeApp) -> None:
+def test_a_sign_in_response_lists_all_limits(limited: MakeApp) -> None:
     answer = sign_in(limited().test_client())
     policies = ['"api";q=1200;w=60', '"sign-in-address";q=60;w=60', '"sign-in-account";q=20;w=60']
     assert answer.headers["RateLimit-Policy"].split(", ") == policies
     assert re.fullmatch(rf"{ITEM}, {ITEM}, {ITEM}", answer.headers["RateLimit"])
 
 
-def test_429_says_when_to_come_back(limited: MakeApp, store: dict[str, str]) -> None:
+def test_429_says_when_to_retry(limited: MakeApp, store: dict[str, str]) -> None:
     client = limited(**store).test_client()
     statuses(20, lambda: sign_in(client))
     answer = sign_in(client)
@@ -180,7 +180,7 @@ def test_429_says_when_to_come_back(limited: MakeApp, store: dict[str, str]) -> 
     assert f'"sign-in-account";r=0;t={answer.headers["Retry-After"]}' in answer.headers["RateLimit"]
 
 
-def test_the_limit_ends_when_it_says(limited: MakeApp) -> None:
+def test_requests_are_accepted_again_after_retry_after(limited: MakeApp) -> None:
     client = limited().test_client()
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         statuses(20, lambda: sign_in(client))
@@ -214,7 +214,9 @@ def test_processes_share_their_counts(limited: MakeApp, store: dict[str, str]) -
     assert sign_in(second).status_code == 429
 
 
-def test_no_email_address_is_in_the_store(limited: MakeApp, redis: Redis, redis_url: str) -> None:
+def test_the_store_contains_no_email_address(
+    limited: MakeApp, redis: Redis, redis_url: str
+) -> None:
     sign_in(limited(REDIS_URL=redis_url).test_client())
     keys = str(redis.keys("*"))
     assert "movies:rate-limit:sign-in-account:" in keys

@@ -26,6 +26,6 @@ def sign_in(app: Served, email: str) -> int:
 
 
 def test_workers_share_the_limit_of_an_account(app: Served) -> None:
-    """Each request opens a connection, so both workers answer some of them."""
+    """Each request opens a connection, so both workers handle some of them."""
     email = f"grace{id(app)}@example.com"
     assert [sign_in(app, email) for _ in range(21)] == [401] * 20 + [429]

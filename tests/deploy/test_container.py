@@ -1,4 +1,4 @@
-"""The container files and the workflow: what they name exists, what they promise holds."""
+"""The container files and the workflows: the files, settings and targets that they name exist."""
 
 import json
 import re
@@ -33,21 +33,21 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (instruction, arguments), comments gone and continued lines joined."""
+    """The Dockerfile as (instruction, arguments), without comments and with joined lines."""
     text = re.sub(r"^\s*#.*\n", "", read("Dockerfile"), flags=re.MULTILINE)
     lines = [line for line in text.replace("\\\n", "").splitlines() if line.strip()]
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
 
 
 def runtime(name: str) -> list[str]:
-    """The arguments of every such instruction in the last stage of the Dockerfile."""
+    """The arguments of all such instructions in the last stage of the Dockerfile."""
     every = instructions()
     last = max(at for at, (word, _) in enumerate(every) if word == "FROM")
     return [rest for word, rest in every[last:] if word == name]
 
 
 def environment() -> dict[str, str]:
-    """What the Dockerfile sets for the running API."""
+    """The environment variables that the Dockerfile sets for the API."""
     return dict(item.split("=", 1) for line in runtime("ENV") for item in line.split())
 
 
@@ -57,7 +57,7 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 
 def images() -> list[str]:
-    """Every image that is pulled, for the build, the stack and the workflows."""
+    """Every image that the build, the stack and the workflows pull."""
     built = {service["image"] for service in services().values() if "build" in service}
     found = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
     found += [service["image"] for service in services().values()]
@@ -71,8 +71,7 @@ def requirements() -> set[str]:
     return set(re.findall(r"^([\w-]+)(?:\[\w+\])?==", read("requirements.txt"), re.MULTILINE))
 
 
-def test_what_the_image_copies_exists_and_reaches_the_build() -> None:
-    """Every file that the Dockerfile copies is in the checkout and let in by .dockerignore."""
+def test_every_copied_file_exists_and_is_not_ignored() -> None:
     let_in = read(".dockerignore").splitlines()
     copied = [
         source
@@ -86,8 +85,7 @@ def test_what_the_image_copies_exists_and_reaches_the_build() -> None:
     assert [name for name in copied if f"!{name}" not in let_in] == []
 
 
-def test_the_image_serves_and_never_migrates_at_boot() -> None:
-    """The container's one process is gunicorn on wsgi:app, also in the stack."""
+def test_the_image_runs_gunicorn_and_never_migrates() -> None:
     assert [json.loads(command) for command in runtime("CMD")] == [["gunicorn", "wsgi:app"]]
     assert runtime("ENTRYPOINT") == []
     assert {"command", "entrypoint"}.isdisjoint(services()["api"])
@@ -95,14 +93,12 @@ def test_the_image_serves_and_never_migrates_at_boot() -> None:
     assert "app = " in read("wsgi.py")
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
-    """The user is a number, as orchestrators demand that check it, and not root's."""
+def test_the_image_runs_as_a_numeric_user_that_is_not_root() -> None:
     *_, user = runtime("USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
 
 
-def test_state_has_a_place_that_the_user_can_write_to() -> None:
-    """INSTANCE_DIR is a volume in the image and the user's own on the stack's read-only root."""
+def test_the_user_can_write_to_the_instance_directory() -> None:
     place = environment()["INSTANCE_DIR"]
     *_, user = runtime("USER")
     uid, gid = user.split(":")
@@ -129,7 +125,7 @@ def test_actions_are_pinned_by_commit(name: str) -> None:
 
 
 def test_every_variable_is_a_setting() -> None:
-    """What the image and the stack set is read by config.py or gunicorn.conf.py, or standard."""
+    """The variables are settings, or standard ones."""
     known = set(re.findall(r"\"([A-Z][A-Z0-9_]+)\"", read("config.py") + read("gunicorn.conf.py")))
     names = set(environment())
     for name in ("api", "migrate"):
@@ -137,8 +133,8 @@ def test_every_variable_is_a_setting() -> None:
     assert sorted(name for name in names - known if not STANDARD.fullmatch(name)) == []
 
 
-def test_the_migration_is_a_step_of_its_own() -> None:
-    """A failing migration must not take a running API down, so the API does not wait for it."""
+def test_the_migration_is_a_separate_step() -> None:
+    """A failed migration must not stop a running API."""
     migrate = services()["migrate"]
     assert migrate["command"] == ["flask", "--app", "wsgi", "db", "upgrade"]
     assert migrate["profiles"] == ["migrate"]
@@ -148,8 +144,8 @@ def test_the_migration_is_a_step_of_its_own() -> None:
     assert set(services()["api"]["depends_on"]) == {"postgres"}
 
 
-def test_only_the_proxy_can_be_reached() -> None:
-    """No other service publishes a port, so that no client can go around the trusted proxy."""
+def test_only_the_proxy_publishes_ports() -> None:
+    """Clients must not be able to bypass the trusted proxy."""
     assert [name for name, service in services().items() if "ports" in service] == ["proxy"]
     assert all("network_mode" not in service for service in services().values())
 
@@ -162,7 +158,6 @@ def test_every_service_is_limited() -> None:
 
 @pytest.mark.parametrize("name", ["JWT_SECRET_KEY", "POSTGRES_PASSWORD", "SITE"])
 def test_the_stack_has_no_default_secret(name: str) -> None:
-    """Compose refuses to start without the secrets."""
     uses = re.findall(rf"\$\{{{name}\b[^}}]*\}}", read("compose.yaml"))
     assert uses
     assert all(use.startswith(f"${{{name}:?") for use in uses)
@@ -176,7 +171,6 @@ def test_redis_keeps_stale_pages_and_stays_within_its_memory() -> None:
 
 
 def test_the_workflow_calls_targets_that_exist() -> None:
-    """Every `make` target in the workflow is one of the Makefile's."""
     steps = [step.get("run", "") for job in jobs().values() for step in job["steps"]]
     targets = {target for command in steps for target in MAKE.findall(command)}
     assert targets >= {"lint", "lint-deploy", "test"}
@@ -184,8 +178,7 @@ def test_the_workflow_calls_targets_that_exist() -> None:
     assert targets <= {name for rule in rules for name in rule.split()}
 
 
-def test_the_image_s_python_is_one_that_is_tested() -> None:
-    """The Python in the image is in the workflow's matrix, and both stages have the same."""
+def test_the_python_of_the_image_is_tested_in_ci() -> None:
     images = {rest.split()[0] for word, rest in instructions() if word == "FROM"}
     assert len(images) == 1
     version = re.search(r"^python:(\d+\.\d+)", images.pop())
@@ -194,8 +187,8 @@ def test_the_image_s_python_is_one_that_is_tested() -> None:
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_the_health_check_tells_alive_from_ailing(status: int, healthy: bool) -> None:
-    """The image's probe asks /health/live on PORT, past any proxy, and fails when that fails."""
+def test_the_health_check_fails_if_liveness_fails(status: int, healthy: bool) -> None:
+    """The check does not use a proxy."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

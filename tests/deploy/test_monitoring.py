@@ -36,7 +36,7 @@ def metrics_of(expression: str) -> set[str]:
 
 @pytest.mark.parametrize("expression", alert_expressions() + dashboard_expressions())
 def test_every_metric_is_documented(expression: str) -> None:
-    """Another test holds the documented metrics against those that the server has."""
+    """Another test compares the documented metrics with those of the server."""
     text = (ROOT / "docs/operations.md").read_text()
     named = metrics_of(expression)
     for name in named:

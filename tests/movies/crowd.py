@@ -1,4 +1,4 @@
-"""Many voters at once."""
+"""Many voters at the same time."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ def crowd(app: Flask, size: int) -> list[Headers]:
 
 
 def at_once(calls: Iterable[Callable[[], Any]]) -> list[Any]:
-    """What the calls return, each made by a thread of its own, all let go at one moment."""
+    """The results of the calls, which are made at the same moment, each on a thread."""
     calls = list(calls)
     barrier = Barrier(len(calls))
 

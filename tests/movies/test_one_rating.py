@@ -1,4 +1,4 @@
-"""One rating by its id: the owner's to read, change and delete, and nobody else's."""
+"""One rating by its id: the owner can read, change and delete it, and nobody else."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +44,7 @@ def me(clock: time_machine.Traveller, auth: Accounts) -> Headers:
 
 @pytest.fixture
 def rating(client: FlaskClient, me: Headers) -> Rating:
-    """An upvote that the account cast at THEN."""
+    """An upvote of the account, cast at THEN."""
     body = {"movie_id": MOVIE["id"], "rating_type": "UPVOTE"}
     cast: Rating = client.post("/api/v1/movies/ratings/", json=body, headers=me).get_json()
     return cast
@@ -60,13 +60,12 @@ def votes(app: Flask) -> list[tuple[int, int]]:
     return [(ups, downs) for ups, downs in found]
 
 
-def test_a_rating_reads_as_it_was_cast(client: FlaskClient, me: Headers, rating: Rating) -> None:
-    """Reading a rating gives what casting it gave."""
+def test_a_rating_can_be_read(client: FlaskClient, me: Headers, rating: Rating) -> None:
     assert client.get(at(rating), headers=me).get_json() == rating
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_a_changed_rating_keeps_all_but_its_type(
+def test_a_change_updates_only_the_type_and_updated_at(
     app: Flask,
     client: FlaskClient,
     clock: time_machine.Traveller,
@@ -74,7 +73,6 @@ def test_a_changed_rating_keeps_all_but_its_type(
     rating: Rating,
     method: str,
 ) -> None:
-    """A change of type moves the vote and `updated_at`, and nothing else."""
     clock.shift(60)
     answer = client.open(at(rating), method=method, json={"rating_type": "DOWNVOTE"}, headers=me)
     changed = {"rating_type": "DOWNVOTE", "updated_at": "2026-03-01T12:01:00.000000+00:00"}
@@ -86,10 +84,9 @@ def test_a_changed_rating_keeps_all_but_its_type(
 @pytest.mark.parametrize(
     ("method", "body"), [("PUT", {"rating_type": "UPVOTE"}), ("PATCH", {}), ("PATCH", NONSENSE)]
 )
-def test_a_change_to_what_it_is_changes_nothing(
+def test_a_change_to_the_same_type_changes_nothing(
     app: Flask, client: FlaskClient, me: Headers, rating: Rating, method: str, body: Rating
 ) -> None:
-    """The type it has already, or none, leaves the rating and the tally as they are."""
     answer = client.open(at(rating), method=method, json=body, headers=me)
     assert (answer.status_code, answer.get_json()) == (200, rating)
     assert votes(app) == [(1, 0)]
@@ -99,7 +96,6 @@ def test_a_change_to_what_it_is_changes_nothing(
 def test_read_only_members_are_ignored(
     client: FlaskClient, me: Headers, rating: Rating, method: str
 ) -> None:
-    """Whatever the read-only members hold, they are accepted and change nothing."""
     body = {**NONSENSE, "rating_type": "DOWNVOTE"}
     answer = client.open(at(rating), method=method, json=body, headers=me)
     assert answer.status_code == 200
@@ -108,10 +104,9 @@ def test_read_only_members_are_ignored(
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_what_one_got_can_be_sent_back(
+def test_a_rating_can_be_sent_back_as_received(
     client: FlaskClient, me: Headers, rating: Rating, method: str
 ) -> None:
-    """The whole rating, sent as it came, is accepted and stays as it is."""
     answer = client.open(at(rating), method=method, json=rating, headers=me)
     assert (answer.status_code, answer.get_json()) == (200, rating)
 
@@ -128,20 +123,18 @@ def test_what_one_got_can_be_sent_back(
         ("PATCH", {"stars": 5}, "stars"),
     ],
 )
-def test_a_change_that_is_none_is_422(
+def test_an_invalid_change_is_422(
     client: FlaskClient, me: Headers, rating: Rating, method: str, body: Rating, member: str
 ) -> None:
-    """What is missing, wrong or unknown is told by its name, and the rating stays."""
     answer = client.open(at(rating), method=method, json=body, headers=me)
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [member]
     assert client.get(at(rating), headers=me).get_json() == rating
 
 
-def test_a_deleted_rating_is_gone_and_uncounted(
+def test_a_deleted_rating_is_gone_and_no_longer_counted(
     app: Flask, client: FlaskClient, me: Headers, rating: Rating
 ) -> None:
-    """DELETE answers 204 without a body, once; then there is no such rating, and no vote."""
     answer = client.delete(at(rating), headers=me)
     assert (answer.status_code, answer.data) == (204, b"")
     assert client.delete(at(rating), headers=me).status_code == 404
@@ -152,7 +145,7 @@ def test_a_deleted_rating_is_gone_and_uncounted(
 def test_a_movie_can_be_rated_again_after_deletion(
     client: FlaskClient, me: Headers, rating: Rating
 ) -> None:
-    """A rating that follows a deleted one is new, and never has the same id."""
+    """The new rating has a new id."""
     client.delete(at(rating), headers=me)
     body = {"movie_id": MOVIE["id"], "rating_type": "DOWNVOTE"}
     again = client.post("/api/v1/movies/ratings/", json=body, headers=me)
@@ -161,10 +154,9 @@ def test_a_movie_can_be_rated_again_after_deletion(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_a_rating_is_nobody_elses(
+def test_a_rating_of_another_user_is_404(
     app: Flask, client: FlaskClient, auth: Accounts, me: Headers, rating: Rating, method: str
 ) -> None:
-    """For anyone but its owner a rating isn't there, and stays as it is."""
     body = {"rating_type": "DOWNVOTE"} if method in ("PUT", "PATCH") else None
     answer = client.open(at(rating), method=method, json=body, headers=auth.headers())
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
@@ -173,10 +165,7 @@ def test_a_rating_is_nobody_elses(
 
 
 @pytest.mark.parametrize("rating_id", ["1", "0", "-1", "x", "1.0", "01", str(2**63), "9" * 40])
-def test_what_is_no_rating_of_anyones_is_404(
-    client: FlaskClient, me: Headers, rating_id: str
-) -> None:
-    """An id that no rating has, or could have, is 404 for every method."""
+def test_an_id_without_a_rating_is_404(client: FlaskClient, me: Headers, rating_id: str) -> None:
     at, body = f"/api/v1/movies/ratings/{rating_id}", {"rating_type": "DOWNVOTE"}
     assert [
         client.open(at, method=method, json=given, headers=me).status_code
@@ -184,10 +173,9 @@ def test_what_is_no_rating_of_anyones_is_404(
     ] == [404] * 4
 
 
-def test_reading_a_rating_is_one_statement(
+def test_reading_a_rating_takes_one_statement(
     client: FlaskClient, me: Headers, rating: Rating, statements: list[str]
 ) -> None:
-    """A rating and its movie are read together."""
     statements.clear()
     client.get(at(rating), headers=me)
     assert len(statements) == 1

@@ -1,4 +1,4 @@
-"""One's ratings: cast, listed, read, changed and taken back."""
+"""Creating and listing ratings."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ def me(auth: Accounts) -> Headers:
 def rate(
     client: FlaskClient, headers: Headers, movie_id: str = MOVIE["id"], kind: str = "UPVOTE"
 ) -> dict[str, Any]:
-    """A new rating as the API describes it."""
+    """A new rating, as the API returns it."""
     answer = client.post(RATINGS, json={"movie_id": movie_id, "rating_type": kind}, headers=headers)
     assert answer.status_code == 201, answer.text
     rating: dict[str, Any] = answer.get_json()
@@ -55,8 +55,7 @@ def tally(app: Flask, movie_id: str = MOVIE["id"]) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def test_a_rating_has_the_contracts_members(client: FlaskClient, auth: Accounts) -> None:
-    """A new rating names its user, its movie and its moment, in UTC as RFC 3339 writes it."""
+def test_a_rating_has_the_documented_members(client: FlaskClient, auth: Accounts) -> None:
     with time_machine.travel(THEN, tick=False):
         me = auth.headers()
         user = client.get("/api/v1/users/me/", headers=me).get_json()
@@ -72,8 +71,7 @@ def test_a_rating_has_the_contracts_members(client: FlaskClient, auth: Accounts)
     }
 
 
-def test_location_leads_to_the_rating(client: FlaskClient, me: Headers) -> None:
-    """`Location` of a new rating is its absolute URL, where it reads the same."""
+def test_location_is_the_url_of_the_rating(client: FlaskClient, me: Headers) -> None:
     wanted = {"movie_id": MOVIE["id"], "rating_type": "DOWNVOTE"}
     answer = client.post(RATINGS, json=wanted, headers=me)
     rating = answer.get_json()
@@ -81,8 +79,7 @@ def test_location_leads_to_the_rating(client: FlaskClient, me: Headers) -> None:
     assert client.get(answer.headers["Location"], headers=me).get_json() == rating
 
 
-def test_a_movie_id_may_be_in_capitals(client: FlaskClient, me: Headers) -> None:
-    """An id in capital letters is the same movie, and comes back in lower case."""
+def test_a_movie_id_may_be_in_upper_case(client: FlaskClient, me: Headers) -> None:
     assert rate(client, me, MOVIE["id"].upper())["movie_id"] == MOVIE["id"]
 
 
@@ -90,7 +87,6 @@ def test_a_movie_id_may_be_in_capitals(client: FlaskClient, me: Headers) -> None
 def test_a_second_rating_of_a_movie_is_409(
     app: Flask, client: FlaskClient, me: Headers, kind: str
 ) -> None:
-    """A movie that one has rated can't be rated again, neither way, and nothing changes."""
     first = rate(client, me)
     again = {"movie_id": MOVIE["id"], "rating_type": kind}
     answer = client.post(RATINGS, json=again, headers=me)
@@ -114,10 +110,9 @@ def test_a_second_rating_of_a_movie_is_409(
         ({"movie_id": MOVIE["id"], "rating_type": "UPVOTE", "user_id": 1}, {"user_id"}),
     ],
 )
-def test_a_rating_that_is_not_one_is_422(
+def test_an_invalid_rating_is_422(
     app: Flask, client: FlaskClient, me: Headers, body: dict[str, Any], members: set[str]
 ) -> None:
-    """What is missing, wrong or unknown is told by its name, and nothing is written."""
     answer = client.post(RATINGS, json=body, headers=me)
     assert answer.status_code == 422
     assert set(answer.get_json()["errors"]) == members
@@ -125,7 +120,7 @@ def test_a_rating_that_is_not_one_is_422(
 
 
 def test_the_newest_rating_comes_first(client: FlaskClient, auth: Accounts) -> None:
-    """The list is by `created_at`, falling, and by id, falling, among those of one moment."""
+    """Ratings of the same moment are ordered by id, descending."""
     movies = [movie["id"] for movie in sample_catalogue().movies[:4]]
     with time_machine.travel(THEN, tick=False) as clock:
         me = auth.headers()
@@ -138,8 +133,9 @@ def test_the_newest_rating_comes_first(client: FlaskClient, auth: Accounts) -> N
         assert listed(client, me) == [last, third, second, first]
 
 
-def test_the_list_is_ones_own(client: FlaskClient, auth: Accounts, me: Headers) -> None:
-    """Ratings of others aren't in the list."""
+def test_the_list_contains_only_the_callers_ratings(
+    client: FlaskClient, auth: Accounts, me: Headers
+) -> None:
     mine = rate(client, me)["id"]
     rate(client, auth.headers())
     assert listed(client, me) == [mine]
@@ -159,7 +155,7 @@ def test_the_list_is_ones_own(client: FlaskClient, auth: Accounts, me: Headers) 
 def test_the_list_can_be_filtered(
     client: FlaskClient, me: Headers, wanted: dict[str, str], found: list[int]
 ) -> None:
-    """Filters by type and by movie narrow the list, alone and together, and its count."""
+    """By type, by movie, and by both."""
     ids = [
         rate(client, me, MOVIE["id"], "UPVOTE")["id"],
         rate(client, me, OTHER["id"], "DOWNVOTE")["id"],
@@ -170,7 +166,6 @@ def test_the_list_can_be_filtered(
 
 
 def test_the_list_has_pages(client: FlaskClient, me: Headers) -> None:
-    """Pages are cut from the whole list, and their links keep the filter."""
     ids = [rate(client, me, movie["id"])["id"] for movie in sample_catalogue().movies[:3]]
     wanted = {"rating_type": "UPVOTE", "page_size": 2}
     first = client.get(RATINGS, query_string=wanted, headers=me).get_json()
@@ -185,7 +180,7 @@ def test_the_list_has_pages(client: FlaskClient, me: Headers) -> None:
 def test_a_page_past_the_end_of_the_list_is_404(
     client: FlaskClient, me: Headers, page: str
 ) -> None:
-    """The list of somebody without ratings has page 1 and no other."""
+    """Page 1 of an empty list is 200."""
     assert listed(client, me) == []
     assert client.get(f"{RATINGS}?page={page}", headers=me).status_code == 404
 
@@ -201,19 +196,17 @@ def test_a_page_past_the_end_of_the_list_is_404(
         ("page_size=101", "page_size"),
     ],
 )
-def test_parameters_that_the_list_lacks_are_422(
+def test_unknown_and_invalid_parameters_are_422(
     client: FlaskClient, me: Headers, wanted: str, member: str
 ) -> None:
-    """A filter that can't match, or isn't one, is told by its name."""
     answer = client.get(f"{RATINGS}?{wanted}", headers=me)
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [member]
 
 
-def test_a_page_of_100_costs_what_a_page_of_1_costs(
+def test_a_page_takes_one_statement_whatever_its_size(
     client: FlaskClient, me: Headers, statements: list[str]
 ) -> None:
-    """The list takes one statement, however many ratings and their movies are on the page."""
     for movie in sample_catalogue().movies[:100]:
         rate(client, me, movie["id"])
     for size in (1, 100):

@@ -1,4 +1,4 @@
-"""The registry of movies: fed by what is fetched, asked by id."""
+"""The registry: fetched movies are recorded, and can be read by their id."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -36,21 +36,20 @@ def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
 
 
 def registered(app: Flask) -> dict[str, Movie]:
-    """What the registry holds, by id."""
+    """The movies in the registry, by id."""
     with app.app_context():
         return {str(movie.id): movie for movie in db.session.scalars(select(Movie))}
 
 
 def writes(statements: list[str]) -> list[str]:
-    """Those of `statements` that change a table."""
+    """The statements that change a table."""
     reads = ("SELECT", "PRAGMA", "SET LOCAL")
     return [statement for statement in statements if not statement.startswith(reads)]
 
 
-def test_what_a_search_finds_is_remembered(
+def test_fetched_movies_are_recorded(
     app: Flask, client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
 ) -> None:
-    """Every movie of a page that was fetched is recorded with November 7's five members."""
     client.get(SEARCH, headers=auth.headers())
     found = registered(app)
     assert set(found) == {movie["id"] for movie in MATRIX}
@@ -63,10 +62,9 @@ def test_what_a_search_finds_is_remembered(
 
 
 @pytest.mark.parametrize("size", [1, 100])
-def test_a_page_is_remembered_in_one_statement(
+def test_a_page_is_recorded_in_one_statement(
     client: FlaskClient, auth: Accounts, statements: list[str], size: int
 ) -> None:
-    """A cold search writes once, however many movies are on its page."""
     headers = auth.headers()
     statements.clear()
     wanted = {"query": "a", "page_size": size}
@@ -74,20 +72,18 @@ def test_a_page_is_remembered_in_one_statement(
     assert [statement[:18] for statement in writes(statements)] == ["INSERT INTO movies"]
 
 
-def test_a_page_of_nothing_writes_nothing(
+def test_a_page_without_movies_writes_nothing(
     client: FlaskClient, auth: Accounts, statements: list[str]
 ) -> None:
-    """A cold search that finds nothing has nothing to remember."""
     headers = auth.headers()
     statements.clear()
     assert client.get("/api/v1/movies/?query=no+such+film", headers=headers).status_code == 200
     assert writes(statements) == []
 
 
-def test_a_hit_is_not_remembered_again(
+def test_a_cache_hit_writes_nothing(
     app: Flask, client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
 ) -> None:
-    """A page from the cache leaves the registry as it is, `last_seen` included."""
     headers = auth.headers()
     client.get(SEARCH, headers=headers)
     clock.shift(30)
@@ -95,10 +91,10 @@ def test_a_hit_is_not_remembered_again(
     assert {movie.last_seen for movie in registered(app).values()} == {THEN}
 
 
-def test_a_movie_is_as_november_7_last_described_it(
+def test_a_movie_is_updated_when_it_is_fetched_again(
     app: Flask, clock: time_machine.Traveller
 ) -> None:
-    """Seen again, a movie has its new description and its votes, and when it was first seen."""
+    """Its votes and the time when it was first seen are kept."""
     movie: Any = {**MATRIX[0], "title": "The Matrix, renamed", "rating": None}
     with app.app_context():
         remember([MATRIX[0]])
@@ -112,15 +108,14 @@ def test_a_movie_is_as_november_7_last_described_it(
     assert row.last_seen == datetime(2026, 3, 1, 13, tzinfo=UTC)
 
 
-def test_one_movie_twice_on_a_page_is_remembered_once(app: Flask) -> None:
-    """A page that names a movie twice is remembered like any other."""
+def test_a_movie_that_is_twice_on_a_page_is_recorded_once(app: Flask) -> None:
     with app.app_context():
         remember([MATRIX[0], MATRIX[1], MATRIX[0]])
     assert set(registered(app)) == {MATRIX[0]["id"], MATRIX[1]["id"]}
 
 
-def test_pages_can_be_remembered_at_the_same_time(app: Flask) -> None:
-    """Pages with the same movies in other orders, remembered at once, don't block each other."""
+def test_pages_with_the_same_movies_can_be_recorded_at_the_same_time(app: Flask) -> None:
+    """In any order, without deadlocks."""
     movies = sample_catalogue().movies
 
     def feed(page: list[Any]) -> None:
@@ -131,13 +126,12 @@ def test_pages_can_be_remembered_at_the_same_time(app: Flask) -> None:
     assert set(registered(app)) == {movie["id"] for movie in movies}
 
 
-def test_a_search_is_answered_though_nothing_can_be_remembered(
+def test_a_search_succeeds_if_its_movies_cannot_be_recorded(
     app: Flask,
     client: FlaskClient,
     auth: Accounts,
     before_statement: Callable[[Callable[..., Any]], None],
 ) -> None:
-    """Where the registry can't be written to, the search is answered all the same."""
     headers = auth.headers()
 
     def fail(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
@@ -154,7 +148,7 @@ def test_a_search_is_answered_though_nothing_can_be_remembered(
 def test_a_movie_is_read_from_the_registry(
     client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """A movie that a search has met is read by its id, without asking November 7 again."""
+    """November 7 is not asked again."""
     headers = auth.headers()
     client.get(SEARCH, headers=headers)
     stand_in.reset()
@@ -163,8 +157,9 @@ def test_a_movie_is_read_from_the_registry(
     assert stand_in.requests == []
 
 
-def test_a_movie_comes_with_its_votes(client: FlaskClient, auth: Accounts) -> None:
-    """A movie read by its id has its live votes and the caller's own."""
+def test_a_movie_has_its_vote_counts_and_the_callers_rating(
+    client: FlaskClient, auth: Accounts
+) -> None:
     mine, theirs = auth.headers(), auth.headers()
     at = f"/api/v1/movies/{MATRIX[0]['id']}/"
     vote = client.put(f"{at}rating/", json={"rating_type": "UPVOTE"}, headers=mine).get_json()
@@ -174,10 +169,9 @@ def test_a_movie_comes_with_its_votes(client: FlaskClient, auth: Accounts) -> No
     assert client.get(at, headers=mine).get_json() == {**MATRIX[0], **votes}
 
 
-def test_a_movie_costs_two_statements(
+def test_reading_a_known_movie_takes_two_statements(
     client: FlaskClient, auth: Accounts, statements: list[str]
 ) -> None:
-    """Reading a known movie asks whether it is known, then for it with its votes."""
     headers = auth.headers()
     client.get(SEARCH, headers=headers)
     statements.clear()
@@ -185,10 +179,9 @@ def test_a_movie_costs_two_statements(
     assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT"]
 
 
-def test_a_movie_that_november_7_describes_in_part_is_known(
+def test_a_movie_with_an_id_and_a_title_only_can_be_read_and_rated(
     client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """A movie of which November 7 tells id and title alone can be read and voted on."""
     bare = {"id": str(uuid4()), "title": "Bare"}
     stand_in.catalogue = Catalogue([bare])
     at, headers = f"/api/v1/movies/{bare['id']}/", auth.headers()
@@ -198,8 +191,7 @@ def test_a_movie_that_november_7_describes_in_part_is_known(
     assert (movie["title"], movie["description"], movie["rating"]) == ("Bare", None, None)
 
 
-def test_the_largest_page_can_be_remembered(app: Flask) -> None:
-    """A thousand movies, as many as a page ever has, are remembered."""
+def test_a_page_of_1000_movies_can_be_recorded(app: Flask) -> None:
     with app.app_context():
         movies: list[Any] = [{**MATRIX[0], "id": str(uuid4())} for _ in range(1000)]
         remember(movies)
@@ -207,10 +199,10 @@ def test_the_largest_page_can_be_remembered(app: Flask) -> None:
     assert count == 1000
 
 
-def test_a_locked_movie_holds_up_no_search(
+def test_a_search_succeeds_while_its_movies_are_locked(
     app: Flask, client: FlaskClient, auth: Accounts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A search whose movies somebody is changing all the while is answered; they are not fed."""
+    """They are not recorded then."""
     headers = auth.headers()
     with app.app_context():
         statement = text("UPDATE users SET first_name = first_name")

@@ -1,4 +1,4 @@
-"""Searching: what November 7 finds, with the votes as they are now."""
+"""Searching: the movies that November 7 finds, with their current votes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,8 +45,7 @@ def parameters(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
 
 
-def test_a_movie_is_what_november_7_says_and_its_votes(client: FlaskClient, auth: Accounts) -> None:
-    """Each result has the contract's eight members, the first five as November 7 gave them."""
+def test_a_result_has_the_documented_members(client: FlaskClient, auth: Accounts) -> None:
     answer = client.get(SEARCH, query_string={"query": "matrix"}, headers=auth.headers())
     theirs = [m for m in sample_catalogue().movies if "matrix" in m["title"].casefold()]
     votes = {"upvotes": 0, "downvotes": 0, "my_rating": None}
@@ -59,20 +58,18 @@ def test_a_movie_is_what_november_7_says_and_its_votes(client: FlaskClient, auth
     assert all(set(movie) == MEMBERS for movie in answer.get_json()["results"])
 
 
-def test_what_november_7_leaves_out_is_null(
+def test_members_that_november_7_omits_are_null(
     client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """A movie of which November 7 tells id and title alone has null for the other three."""
     stand_in.catalogue = named("Bare")
     answer = client.get(SEARCH, query_string={"query": "bare"}, headers=auth.headers())
     (movie,) = answer.get_json()["results"]
     assert (movie["description"], movie["image_url"], movie["rating"]) == (None, None, None)
 
 
-def test_votes_are_live_on_a_page_from_the_cache(
+def test_vote_counts_are_current_on_a_cached_page(
     client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """A vote counts in the very next search, for everyone, though November 7 isn't asked again."""
     mine, theirs = auth.headers(), auth.headers()
     before = client.get(f"{SEARCH}?query=fargo", headers=mine).get_json()["results"][0]
     vote = f"{SEARCH}{before['id']}/rating/"
@@ -84,8 +81,9 @@ def test_votes_are_live_on_a_page_from_the_cache(
     assert len(stand_in.requests) == 1
 
 
-def test_ones_own_vote_is_nobody_elses(client: FlaskClient, auth: Accounts) -> None:
-    """`my_rating` is null for a caller who hasn't voted, whoever else has."""
+def test_my_rating_is_null_for_users_who_have_not_voted(
+    client: FlaskClient, auth: Accounts
+) -> None:
     mine, theirs = auth.headers(), auth.headers()
     movie = client.get(f"{SEARCH}?query=fargo", headers=mine).get_json()["results"][0]
     client.put(f"{SEARCH}{movie['id']}/rating/", json={"rating_type": "UPVOTE"}, headers=mine)
@@ -94,10 +92,9 @@ def test_ones_own_vote_is_nobody_elses(client: FlaskClient, auth: Accounts) -> N
 
 
 @pytest.mark.parametrize("size", [1, 100])
-def test_a_warm_search_is_one_select(
+def test_a_cached_search_takes_one_select(
     client: FlaskClient, auth: Accounts, statements: list[str], size: int
 ) -> None:
-    """A warm search reads the votes in one statement whatever the page size, and writes nothing."""
     headers = auth.headers()
     wanted = {"query": "a", "page_size": size}
     assert len(client.get(SEARCH, query_string=wanted, headers=headers).get_json()["results"]) > 0
@@ -109,10 +106,9 @@ def test_a_warm_search_is_one_select(
 
 @once
 @pytest.mark.parametrize("text", TEXTS)
-def test_every_text_reaches_november_7_exactly(
+def test_every_query_is_sent_to_november_7_unchanged(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, text: str
 ) -> None:
-    """Whatever characters a query has, November 7 is asked for just that."""
     client.get(SEARCH, query_string={"query": text}, headers=auth.headers())
     assert [asked(target) for target in stand_in.requests] == [
         {"skip": "0", "limit": "100", "query": text}
@@ -124,7 +120,6 @@ def test_every_text_reaches_november_7_exactly(
 def test_links_keep_every_parameter(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, text: str
 ) -> None:
-    """`next` and `previous` are absolute, differ in the page alone, and can be followed."""
     stand_in.catalogue = named(*(f"{text} {part}" for part in range(3)))
     headers = auth.headers()
     wanted = {"query": text, "page_size": "1", "page": "2"}
@@ -136,10 +131,9 @@ def test_links_keep_every_parameter(
         assert movie["title"] == f"{text} {int(number) - 1}"
 
 
-def test_the_pages_are_the_whole_list_once(
+def test_following_next_visits_every_movie_once(
     client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """Following `next` from page 1 visits every match in November 7's order, then ends."""
     headers = auth.headers()
     seen: list[str] = []
     following: str | None = f"{SEARCH}?query=the&page_size=7"
@@ -154,15 +148,13 @@ def test_the_pages_are_the_whole_list_once(
 
 @pytest.mark.parametrize("page", ["2", "1000000", "214748365", "9" * 30])
 def test_a_page_past_the_end_is_404(client: FlaskClient, auth: Accounts, page: str) -> None:
-    """However far past the end a page is, it is a problem that says that the list ends before."""
     wanted = {"query": "fargo", "page": page}
     answer = client.get(SEARCH, query_string=wanted, headers=auth.headers())
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
     assert answer.get_json()["detail"] == "The list ends before this page."
 
 
-def test_page_1_of_nothing_is_empty(client: FlaskClient, auth: Accounts) -> None:
-    """A search that finds nothing is answered with a page that has no results."""
+def test_page_1_without_results_is_empty(client: FlaskClient, auth: Accounts) -> None:
     answer = client.get(f"{SEARCH}?query=no+such+film", headers=auth.headers())
     nothing: dict[str, Any] = {"count": 0, "next": None, "previous": None, "results": []}
     assert (answer.status_code, answer.get_json()) == (200, nothing)
@@ -173,10 +165,10 @@ def test_page_1_of_nothing_is_empty(client: FlaskClient, auth: Accounts) -> None
     "same",
     ["query=+fargo%20", "query=%09fargo", "query=fargo&page=1", "page_size=10&query=fargo"],
 )
-def test_one_meaning_has_one_entry(
+def test_equivalent_requests_share_a_cache_entry(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, same: str
 ) -> None:
-    """White space around it, defaults spelt out and another order cost no second request."""
+    """Surrounding whitespace, explicit defaults and the order of parameters do not matter."""
     headers = auth.headers()
     first = client.get(f"{SEARCH}?query=fargo", headers=headers)
     second = client.get(f"{SEARCH}?{same}", headers=headers)
@@ -186,10 +178,10 @@ def test_one_meaning_has_one_entry(
 
 @once
 @pytest.mark.parametrize("other", ["Fargo", "far go", "fargo\u200b"])
-def test_another_text_is_asked(
+def test_a_different_query_is_sent_to_november_7(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, other: str
 ) -> None:
-    """A query that wasn't asked before, if only by letter case, is asked of the provider."""
+    """Even if only the letter case differs."""
     headers = auth.headers()
     for text in ("fargo", other):
         client.get(SEARCH, query_string={"query": text}, headers=headers)
@@ -216,15 +208,15 @@ def test_another_text_is_asked(
 def test_parameters_out_of_range_are_422(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, wanted: str, member: str
 ) -> None:
-    """What a search can't mean is told by the name of its parameter, and November 7 isn't asked."""
     answer = client.get(f"{SEARCH}?{wanted}", headers=auth.headers())
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [member]
     assert stand_in.requests == []
 
 
-def test_a_query_is_measured_once_trimmed(client: FlaskClient, auth: Accounts) -> None:
-    """200 characters are a query, whatever white space is around them."""
+def test_the_length_of_a_query_is_validated_after_trimming(
+    client: FlaskClient, auth: Accounts
+) -> None:
     wanted = {"query": f"  {'é' * 200}\t"}
     answer = client.get(SEARCH, query_string=wanted, headers=auth.headers())
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""What a caller asks of the cache in request headers, and what the response says."""
+"""Request headers of a search that control caching, and its response headers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +34,7 @@ def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
 
 @pytest.fixture
 def search(client: FlaskClient, auth: Accounts, clock: time_machine.Traveller) -> Search:
-    """Searches with a `Cache-Control` of a user's."""
+    """Searches as a user, with a `Cache-Control`."""
     headers = auth.headers()
 
     def search(directives: str = "", path: str = SEARCH, **more: str) -> TestResponse:
@@ -45,7 +45,7 @@ def search(client: FlaskClient, auth: Accounts, clock: time_machine.Traveller) -
 
 
 def source(response: TestResponse) -> tuple[str, str]:
-    """Where a response comes from, without its `ttl`, and its age."""
+    """The source of a response without its `ttl`, and its age."""
     assert response.status_code == 200, response.text
     status = response.headers["Cache-Status"].rpartition(";")[0].removeprefix("november7; ")
     return status, response.headers["Age"]
@@ -126,7 +126,7 @@ def test_only_if_cached_is_504_at_once(search: Search, stand_in: StandIn) -> Non
 def test_ten_fetches_a_minute_may_be_forced(
     search: Search, client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """More are 429, while other searches and other users go on."""
+    """Further ones are 429. Other searches and other users are not affected."""
     for _ in range(10):
         assert source(search("no-cache"))[1] == "0"
     response = search("no-cache")
@@ -141,15 +141,15 @@ def test_ten_fetches_a_minute_may_be_forced(
     assert len(stand_in.requests) == 12
 
 
-def test_misses_are_not_forced(search: Search) -> None:
-    """An application that sends the same `max-age` with every search is not limited by it."""
+def test_misses_do_not_count_as_forced_fetches(search: Search) -> None:
+    """So clients may send the same `max-age` with every search."""
     for number in range(15):
         response = search("max-age=30", path=f"/api/v1/movies/?query={number}")
         assert source(response) == ("fwd=miss", "0")
 
 
-def test_a_caller_says_how_long_to_wait(search: Search, stand_in: StandIn) -> None:
-    """The fetch goes on, so a later search finds its result."""
+def test_prefer_wait_limits_the_wait(search: Search, stand_in: StandIn) -> None:
+    """The fetch continues, so a later search finds its result."""
     stand_in.faults = Faults(latency=(1, 1))
     response = search(Prefer="wait=0")
     assert (response.status_code, response.headers["Preference-Applied"]) == (504, "wait=0")

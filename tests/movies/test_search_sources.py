@@ -1,4 +1,4 @@
-"""Where the answers of a search come from, and what is said when none can be had."""
+"""The sources of search results, and the problems when there is no result."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -38,15 +38,15 @@ def source(client: FlaskClient, headers: dict[str, str]) -> tuple[str, str]:
     return answer.headers["Cache-Status"], answer.headers["Age"]
 
 
-def test_a_miss_says_so(client: FlaskClient, auth: Accounts, clock: time_machine.Traveller) -> None:
-    """The first search is forwarded, has no age, and is fresh for the whole TTL."""
+def test_a_miss_is_reported(
+    client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
+) -> None:
     assert source(client, auth.headers()) == ("november7; fwd=miss; ttl=60", "0")
 
 
-def test_a_hit_says_how_old_it_is(
+def test_a_hit_has_its_age(
     client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
 ) -> None:
-    """A page from the cache tells the seconds since November 7 gave it, and those it has left."""
     headers = auth.headers()
     source(client, headers)
     clock.shift(45)
@@ -56,7 +56,6 @@ def test_a_hit_says_how_old_it_is(
 def test_a_stale_page_is_served_while_it_is_refreshed(
     client: FlaskClient, auth: Accounts, clock: time_machine.Traveller, stand_in: StandIn
 ) -> None:
-    """A page past its TTL is served at once, says that it is being refreshed, and is."""
     headers = auth.headers()
     source(client, headers)
     clock.shift(70)
@@ -70,7 +69,6 @@ def test_a_stale_page_is_served_while_it_is_refreshed(
 def test_a_stale_page_is_served_when_november_7_is_down(
     client: FlaskClient, auth: Accounts, clock: time_machine.Traveller, stand_in: StandIn
 ) -> None:
-    """A page past its TTL is an answer still when November 7 can't be connected to."""
     headers = auth.headers()
     source(client, headers)
     stand_in.stop()
@@ -80,20 +78,18 @@ def test_a_stale_page_is_served_when_november_7_is_down(
     assert age == "659"
 
 
-def test_a_page_past_its_stale_window_is_asked_for_anew(
+def test_a_page_past_its_stale_window_is_fetched_again(
     client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
 ) -> None:
-    """What is older than the TTL and the stale window together is a miss."""
     headers = auth.headers()
     source(client, headers)
     clock.shift(660)
     assert source(client, headers) == ("november7; fwd=miss; ttl=60", "0")
 
 
-def test_searches_at_the_same_time_share_a_miss(
+def test_simultaneous_searches_share_one_fetch(
     app: Flask, clock: time_machine.Traveller, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """Of callers who ask for one page at once one is forwarded; the others say they joined it."""
     headers = auth.headers()
     stand_in.faults = Faults(latency=(0.2, 0.2))
     found = at_once(partial(source, app.test_client(), headers) for _ in range(4))
@@ -104,10 +100,9 @@ def test_searches_at_the_same_time_share_a_miss(
     assert len(stand_in.requests) == 1
 
 
-def test_the_embedded_catalogue_says_the_same(
+def test_the_embedded_catalogue_has_the_same_headers(
     make_app: Callable[..., Flask], clock: time_machine.Traveller
 ) -> None:
-    """Where the embedded catalogue answers, searches have the same headers."""
     client = make_app(NOVEMBER7_TTL=60).test_client()
     headers = Accounts(client).headers()
     sources = [source(client, headers) for _ in range(2)]
@@ -118,7 +113,7 @@ def test_the_embedded_catalogue_says_the_same(
 
 
 @pytest.mark.parametrize("fault", ["short", "bad_movie"])
-def test_an_answer_that_lacks_a_movie_is_served_for_what_it_is(
+def test_an_answer_that_lacks_a_movie_is_served(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, fault: str
 ) -> None:
     stand_in.faults = Faults(**{fault: 1})  # type: ignore[arg-type]
@@ -145,7 +140,7 @@ def test_an_answer_that_lacks_a_movie_is_served_for_what_it_is(
         pytest.param(Faults(drip_headers=1), 504, id="dripping headers"),
     ],
 )
-def test_a_failure_is_told_honestly(
+def test_each_failure_is_a_problem_with_retry_after(
     app: Flask,
     client: FlaskClient,
     auth: Accounts,
@@ -153,7 +148,7 @@ def test_a_failure_is_told_honestly(
     faults: Faults,
     status: int,
 ) -> None:
-    """Where nothing true can be said, a problem says when to come back, and no more than that."""
+    """The problem contains no text of the provider."""
     if status == 504:
         app.extensions["november7"].deadline = 1
     stand_in.faults = faults
@@ -165,8 +160,7 @@ def test_a_failure_is_told_honestly(
         assert text not in answer.text
 
 
-def test_a_failure_is_not_kept(client: FlaskClient, auth: Accounts, stand_in: StandIn) -> None:
-    """The search that follows a failed one is answered as soon as November 7 answers."""
+def test_a_failure_is_not_cached(client: FlaskClient, auth: Accounts, stand_in: StandIn) -> None:
     headers = auth.headers()
     stand_in.faults = Faults(error=1)
     assert client.get(SEARCH, headers=headers).status_code == 503
@@ -174,10 +168,9 @@ def test_a_failure_is_not_kept(client: FlaskClient, auth: Accounts, stand_in: St
     assert source(client, headers)[0].startswith("november7; fwd=miss")
 
 
-def test_a_provider_that_is_not_there_is_503(
+def test_an_unreachable_provider_is_503(
     client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """Where nothing listens at November 7's address, a search is 503 with `Retry-After`."""
     headers = auth.headers()
     stand_in.stop()
     answer = client.get(SEARCH, headers=headers)

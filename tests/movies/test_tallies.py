@@ -1,4 +1,4 @@
-"""Tallies equal the ratings, whoever votes at the same time."""
+"""Vote counts equal the number of ratings, even with concurrent votes."""
 
 import random
 from collections import Counter
@@ -29,7 +29,7 @@ KINDS = ("UPVOTE", "DOWNVOTE")
 
 @pytest.fixture(autouse=True)
 def known(app: Flask) -> None:
-    """The registry knows the movies that are voted on."""
+    """The movies to vote on are in the registry."""
     with app.app_context():
         remember(sample_catalogue().movies[: len(MOVIES)])
 
@@ -40,7 +40,7 @@ def put(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
 
 
 def put_again(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
-    """`put`, repeated while the answer is that too many callers wait for the database."""
+    """`put`, repeated while too many callers wait for the database."""
     while (status := put(app, headers, movie_id, kind)) == 503:
         sleep(0.1)
     return status
@@ -57,7 +57,7 @@ def post(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
 
 
 def patch(app: Flask, headers: Headers, kind: str) -> int:
-    """Change whichever rating of one's own comes first; 404 where there is none."""
+    """Change the caller's first rating; 404 if there is none."""
     client = app.test_client()
     listed = client.get(RATINGS, headers=headers).get_json()["results"]
     if not listed:
@@ -67,14 +67,14 @@ def patch(app: Flask, headers: Headers, kind: str) -> int:
 
 
 def tally(app: Flask, movie_id: str = MOVIES[0]) -> tuple[int, int]:
-    """A movie's upvotes and downvotes by its tally."""
+    """The upvotes and downvotes in a movie's tally."""
     with app.app_context():
         movie = db.session.get_one(Movie, UUID(movie_id))
         return movie.upvotes, movie.downvotes
 
 
 def counted(app: Flask, movie_id: str = MOVIES[0]) -> tuple[int, int]:
-    """A movie's upvotes and downvotes by its ratings."""
+    """The upvotes and downvotes among a movie's ratings."""
     statement = select(func.count()).where(Rating.movie_id == UUID(movie_id))
     with app.app_context():
         ups, downs = (
@@ -88,15 +88,15 @@ def wrong(app: Flask) -> int:
         return tallies.disagreements()
 
 
-def apply_fault(app: Flask, **values: Any) -> None:
-    """Give a movie a tally that isn't the count of its ratings."""
+def corrupt(app: Flask, **values: Any) -> None:
+    """Give a movie wrong vote counts."""
     with app.app_context():
         db.session.execute(update(Movie).where(Movie.id == UUID(MOVIES[0])).values(**values))
         db.session.commit()
 
 
 def waits() -> bool:
-    """Whether somebody waits for a lock in this PostgreSQL database."""
+    """Whether a session waits for a lock in this PostgreSQL database."""
     statement = (
         "SELECT 1 FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -116,8 +116,8 @@ def test_200_concurrent_votes_are_each_counted_once(app: Flask) -> None:
     assert wrong(app) == 0
 
 
-def test_votes_of_few_users_in_every_way_at_once_agree(app: Flask) -> None:
-    """Votes set, cast, changed and cleared in a tangle leave tallies that equal the ratings."""
+def test_concurrent_votes_of_few_users_leave_correct_tallies(app: Flask) -> None:
+    """Votes are set, created, changed and cleared at the same time."""
     dice = random.Random(7)
     voters = crowd(app, 4)
 
@@ -141,8 +141,7 @@ def test_votes_of_few_users_in_every_way_at_once_agree(app: Flask) -> None:
     assert wrong(app) == 0
 
 
-def test_one_user_rates_a_movie_once(app: Flask) -> None:
-    """Of many requests of one user to rate one movie one is 201; the others are 409."""
+def test_one_of_many_simultaneous_ratings_of_a_user_succeeds(app: Flask) -> None:
     (headers,) = crowd(app, 1)
     statuses = at_once(partial(post, app, headers, MOVIES[0], KINDS[n % 2]) for n in range(10))
     assert Counter(statuses) == {201: 1, 409: 9}
@@ -150,8 +149,7 @@ def test_one_user_rates_a_movie_once(app: Flask) -> None:
     assert wrong(app) == 0
 
 
-def test_one_user_sets_a_vote_once(app: Flask) -> None:
-    """Of many requests of one user to set one vote one is 201, the others are 200."""
+def test_one_of_many_simultaneous_votes_of_a_user_is_new(app: Flask) -> None:
     (headers,) = crowd(app, 1)
     statuses = at_once(partial(put, app, headers, MOVIES[0], KINDS[n % 2]) for n in range(10))
     assert Counter(statuses) == {201: 1, 200: 9}
@@ -159,8 +157,7 @@ def test_one_user_sets_a_vote_once(app: Flask) -> None:
     assert wrong(app) == 0
 
 
-def test_accounts_that_go_while_they_vote_leave_no_vote(app: Flask) -> None:
-    """Votes of accounts that are deleted meanwhile are refused or uncounted, never left over."""
+def test_accounts_that_are_deleted_while_voting_leave_no_vote(app: Flask) -> None:
     staying, *going = crowd(app, 11)
     for headers in going[:5]:
         assert put(app, headers, MOVIES[1], "UPVOTE") == 201
@@ -182,8 +179,7 @@ def test_accounts_that_go_while_they_vote_leave_no_vote(app: Flask) -> None:
     assert wrong(app) == 0
 
 
-def test_a_deleted_account_takes_its_votes_along(app: Flask) -> None:
-    """The votes of an account that goes are off the tallies, scores included; others' stay."""
+def test_deleting_an_account_removes_its_votes(app: Flask) -> None:
     one, other = crowd(app, 2)
     for headers in (one, other):
         for movie_id in MOVIES:
@@ -194,12 +190,11 @@ def test_a_deleted_account_takes_its_votes_along(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("values", [{"upvotes": 2}, {"downvotes": 1}, {"score": 0.5}])
-def test_a_wrong_tally_is_found_and_mended(app: Flask, values: dict[str, Any]) -> None:
-    """A tally with a wrong number or a wrong score is told by the check, and made anew."""
+def test_a_wrong_tally_is_found_and_corrected(app: Flask, values: dict[str, Any]) -> None:
     (headers,) = crowd(app, 1)
     put(app, headers, MOVIES[0], "UPVOTE")
     (right,) = rows(app, "SELECT max(score) FROM movies")
-    apply_fault(app, **values)
+    corrupt(app, **values)
     assert wrong(app) == 1
     with app.app_context():
         assert tallies.rebuild() == len(MOVIES)
@@ -207,8 +202,7 @@ def test_a_wrong_tally_is_found_and_mended(app: Flask, values: dict[str, Any]) -
     assert rows(app, "SELECT max(score) FROM movies") == [right]
 
 
-def test_a_rebuild_goes_through_all_movies(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More movies than are locked at once are all made anew, each once."""
+def test_a_rebuild_counts_every_movie(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "BATCH", 7)
     with app.app_context():
         remember(sample_catalogue().movies)
@@ -220,8 +214,7 @@ def test_a_rebuild_goes_through_all_movies(app: Flask, monkeypatch: pytest.Monke
 
 
 def test_tallies_can_be_rebuilt_while_votes_are_cast(app: Flask) -> None:
-    """A rebuild in the middle of a race loses no vote and counts none twice."""
-    apply_fault(app, upvotes=1000)
+    corrupt(app, upvotes=1000)
 
     def rebuild() -> int:
         with app.app_context():
@@ -238,8 +231,7 @@ def test_tallies_can_be_rebuilt_while_votes_are_cast(app: Flask) -> None:
     assert wrong(app) == 0
 
 
-def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
-    """A vote that is counted but not committed when a rebuild comes by is counted after it too."""
+def test_a_rebuild_waits_for_an_uncommitted_vote(app: Flask) -> None:
     (headers,) = crowd(app, 1)
     assert put(app, headers, MOVIES[0], "UPVOTE") == 201
 
@@ -259,19 +251,17 @@ def test_a_rebuild_waits_for_a_vote_that_is_under_way(app: Flask) -> None:
     assert (wrong(app), tally(app)) == (0, (0, 0))
 
 
-def test_ratings_check_tells_by_its_exit_code(app: Flask, runner: FlaskCliRunner) -> None:
-    """`flask ratings check` exits with 0 where all agree, else with 1, and says how many don't."""
+def test_ratings_check_exits_with_1_if_a_tally_is_wrong(app: Flask, runner: FlaskCliRunner) -> None:
     good = runner.invoke(args=["ratings", "check"])
     assert (good.exit_code, good.stdout) == (0, "all vote counts match the ratings\n")
-    apply_fault(app, upvotes=2)
+    corrupt(app, upvotes=2)
     bad = runner.invoke(args=["ratings", "check"])
     assert bad.exit_code == 1
     assert bad.stderr == "Error: 1 movies have wrong vote counts; run `flask ratings rebuild`\n"
 
 
-def test_ratings_rebuild_mends_what_check_finds(app: Flask, runner: FlaskCliRunner) -> None:
-    """After `flask ratings rebuild` `flask ratings check` is content."""
-    apply_fault(app, upvotes=2)
+def test_ratings_rebuild_corrects_what_check_finds(app: Flask, runner: FlaskCliRunner) -> None:
+    corrupt(app, upvotes=2)
     rebuilt = runner.invoke(args=["ratings", "rebuild"])
     assert (rebuilt.exit_code, rebuilt.stdout) == (0, "3 movies recounted\n")
     assert runner.invoke(args=["ratings", "check"]).exit_code == 0

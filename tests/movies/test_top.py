@@ -1,4 +1,4 @@
-"""The best voted movies: by the lower bound of the Wilson interval, then upvotes, then id."""
+"""The list of the best rated movies, and their score."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def me(auth: Accounts) -> dict[str, str]:
 
 
 def wilson(ups: int, downs: int) -> float:
-    """The lower bound as Wilson's formula is usually written."""
+    """The lower bound by Wilson's formula."""
     n = ups + downs
     if not n:
         return 0.0
@@ -50,7 +50,7 @@ def wilson(ups: int, downs: int) -> float:
 
 
 def add(app: Flask, votes: list[Votes], title: str | None = "Film") -> list[str]:
-    """The ids of new movies that have these votes, in that order."""
+    """The ids of new movies that have these votes, in order."""
     made = [
         {"id": uuid4(), "title": title, "upvotes": ups, "downvotes": downs} for ups, downs in votes
     ]
@@ -72,7 +72,6 @@ def listed(client: FlaskClient, headers: dict[str, str], **wanted: int) -> list[
 @each_time
 @given(votes=pairs)
 def test_the_score_is_the_wilson_lower_bound(app: Flask, votes: Votes) -> None:
-    """The database computes what the formula gives, and never leaves 0 to 1."""
     with app.app_context():
         score = db.session.scalar(score_of, {"ups": votes[0], "downs": votes[1]})
     assert score is not None
@@ -82,8 +81,7 @@ def test_the_score_is_the_wilson_lower_bound(app: Flask, votes: Votes) -> None:
 
 @each_time
 @given(downs=counts)
-def test_without_upvotes_the_score_is_exactly_0(app: Flask, downs: int) -> None:
-    """However many downvotes a movie has, it scores no less and no more than 0 without upvotes."""
+def test_the_score_without_upvotes_is_exactly_0(app: Flask, downs: int) -> None:
     with app.app_context():
         assert db.session.scalar(score_of, {"ups": 0, "downs": downs}) == 0.0
 
@@ -93,7 +91,7 @@ def test_without_upvotes_the_score_is_exactly_0(app: Flask, downs: int) -> None:
 def test_the_order_is_total(
     app: Flask, client: FlaskClient, me: dict[str, str], votes: list[Votes]
 ) -> None:
-    """Movies come by score, falling, then by upvotes, falling, then by id, each voted one once."""
+    """By score, descending, then by upvotes, descending, then by id."""
     with app.app_context():
         db.session.execute(text("DELETE FROM movies"))
         db.session.commit()
@@ -108,33 +106,30 @@ def test_the_order_is_total(
     assert ranks == sorted(ranks)
 
 
-def test_ties_go_to_upvotes_then_to_the_lower_id(
+def test_ties_are_ordered_by_upvotes_and_then_by_id(
     app: Flask, client: FlaskClient, auth: Accounts
 ) -> None:
-    """Without an upvote all score 0 and come by id; with equal votes too."""
     first = sorted(add(app, [(3, 1)] * 5))
     last = sorted(add(app, [(0, 1), (0, 9), (0, 1), (0, 2)]))
     assert [movie["id"] for movie in listed(client, auth.headers())] == first + last
 
 
-def test_few_votes_count_for_less_than_many(
+def test_many_good_votes_rank_higher_than_one(
     app: Flask, client: FlaskClient, auth: Accounts
 ) -> None:
-    """A movie with many good votes comes before one with a single good vote."""
     single, many, bad = add(app, [(1, 0), (90, 10), (90, 110)])
     found = [movie["id"] for movie in listed(client, auth.headers())]
     assert found == [many, bad, single]
 
 
 def test_only_movies_with_votes_are_listed(app: Flask, client: FlaskClient, auth: Accounts) -> None:
-    """A movie without a vote isn't in the list, nor one that we know nothing of but its votes."""
+    """Movies without a title are not listed either."""
     (voted, _unvoted) = add(app, [(1, 0), (0, 0)])
     add(app, [(5, 0)], title=None)
     assert [movie["id"] for movie in listed(client, auth.headers())] == [voted]
 
 
-def test_a_movie_whose_last_vote_goes_leaves_the_list(client: FlaskClient, auth: Accounts) -> None:
-    """The list follows votes at once, the caller's own beside each movie."""
+def test_a_movie_leaves_the_list_with_its_last_vote(client: FlaskClient, auth: Accounts) -> None:
     headers = auth.headers()
     found = client.get("/api/v1/movies/?query=fargo", headers=headers).get_json()["results"][0]
     at = f"/api/v1/movies/{found['id']}/rating/"
@@ -146,7 +141,6 @@ def test_a_movie_whose_last_vote_goes_leaves_the_list(client: FlaskClient, auth:
 
 
 def test_the_list_has_pages(app: Flask, client: FlaskClient, auth: Accounts) -> None:
-    """Pages are cut from the whole order; past the end is 404, page 1 of nothing isn't."""
     headers = auth.headers()
     assert client.get(TOP, headers=headers).get_json()["count"] == 0
     ids = add(app, [(ups, 0) for ups in range(5, 0, -1)])
@@ -179,7 +173,6 @@ def test_the_list_is_read_from_its_index(
     auth: Accounts,
     before_statement: Callable[[Callable[..., Any]], None],
 ) -> None:
-    """A page of the list follows the index in its order: nothing is sorted for it."""
     add(app, [(n % 37, n % 11) for n in range(2000)])
     headers = auth.headers()
     run: list[tuple[str, Any]] = []

@@ -1,4 +1,4 @@
-"""A movie that we haven't met is looked up in November 7's catalogue before we say so."""
+"""Movies that are not in the registry are looked up in November 7's catalogue."""
 
 from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
@@ -64,31 +64,29 @@ ways = pytest.mark.parametrize(
 
 
 def skips(stand_in: StandIn) -> list[int]:
-    """From where on each request asked for movies, all of them for the whole catalogue."""
+    """The `skip` of each request for a block of the catalogue."""
     targets = [asked(target) for target in stand_in.requests]
     assert all("query" not in target and target["limit"] == "1000" for target in targets)
     return [int(target["skip"]) for target in targets]
 
 
 def written(app: Flask) -> tuple[int, int]:
-    """How many movies and ratings there are."""
+    """The number of movies and of ratings in the database."""
     counts = rows(app, "SELECT (SELECT count(*) FROM movies), (SELECT count(*) FROM ratings)")
     return counts[0][0], counts[0][1]
 
 
 @ways
-def test_a_movie_of_the_catalogue_is_found(
+def test_a_movie_in_the_catalogue_can_be_read_and_rated(
     client: FlaskClient, me: Headers, call: Ask, found: int
 ) -> None:
-    """A movie that nobody has searched for is looked up, read and voted on like any other."""
     assert call(client, MOVIE["id"], me).status_code == found
 
 
 @ways
-def test_a_movie_that_is_not_there_is_404(
+def test_a_movie_that_is_not_in_the_catalogue_is_404(
     app: Flask, client: FlaskClient, me: Headers, call: Ask, found: int
 ) -> None:
-    """What the catalogue doesn't hold is 404, and gets neither a movie nor a rating."""
     unknown = str(uuid4())
     answer = call(client, unknown, me)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
@@ -102,7 +100,7 @@ def test_a_movie_that_is_not_there_is_404(
     ("faults", "status"), [(Faults(refuse=1), 503), (Faults(hang=1), 504)], ids=["503", "504"]
 )
 @pytest.mark.usefixtures("no_backoff")
-def test_what_can_not_be_looked_up_is_not_denied(
+def test_a_failed_lookup_is_503_or_504_and_not_404(
     make_app: Callable[..., Flask],
     stand_in: StandIn,
     call: Ask,
@@ -110,7 +108,6 @@ def test_what_can_not_be_looked_up_is_not_denied(
     faults: Faults,
     status: int,
 ) -> None:
-    """While the catalogue can't be had, a problem says when to come back; nothing is written."""
     app = make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=1 if status == 504 else 30)
     client = app.test_client()
     headers = Accounts(client).headers()
@@ -121,19 +118,17 @@ def test_what_can_not_be_looked_up_is_not_denied(
     assert written(app) == (0, 0)
 
 
-def test_many_unknown_movies_cost_one_walk(
+def test_many_unknown_movies_take_one_walk(
     client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """Once the whole catalogue has been seen, ids that it lacks cost no further request."""
     statuses = {vote(client, str(uuid4()), me).status_code for _ in range(20)}
     assert statuses == {404}
     assert skips(stand_in) == [0]
 
 
-def test_many_unknown_movies_at_once_cost_one_walk(
+def test_simultaneous_requests_for_unknown_movies_share_one_walk(
     app: Flask, me: Headers, stand_in: StandIn
 ) -> None:
-    """Clients that invent ids at the same moment share the requests of one walk."""
     stand_in.catalogue = LARGE
     answers = at_once(
         lambda: vote(app.test_client(), str(uuid4()), me).status_code for _ in range(10)
@@ -142,7 +137,7 @@ def test_many_unknown_movies_at_once_cost_one_walk(
     assert skips(stand_in) == [0, 1000, 2000]
 
 
-def test_an_id_that_is_known_to_be_unknown_costs_one_statement(
+def test_a_repeated_request_for_an_unknown_movie_takes_one_statement(
     client: FlaskClient, me: Headers, statements: list[str]
 ) -> None:
     read(client, str(uuid4()), me)
@@ -151,10 +146,9 @@ def test_an_id_that_is_known_to_be_unknown_costs_one_statement(
     assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
 
-def test_only_fresh_evidence_says_404(
+def test_the_catalogue_is_walked_again_when_it_is_stale(
     client: FlaskClient, me: Headers, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Once what a walk has seen isn't fresh any more, the catalogue is walked anew."""
     movie = {"id": str(uuid4()), "title": "New in the catalogue"}
     assert vote(client, movie["id"], me).status_code == 404
     stand_in.catalogue = Catalogue([*sample_catalogue().movies, movie])
@@ -164,14 +158,13 @@ def test_only_fresh_evidence_says_404(
     assert vote(client, movie["id"], me).status_code == 201
 
 
-def test_stale_evidence_does_not_say_404(
+def test_an_unknown_movie_is_503_if_the_walk_is_stale_and_november_7_is_down(
     app: Flask,
     client: FlaskClient,
     me: Headers,
     stand_in: StandIn,
     clock: time_machine.Traveller,
 ) -> None:
-    """With November 7 down and a stale walk, an unknown id is 503: it may be there by now."""
     assert vote(client, str(uuid4()), me).status_code == 404
     clock.shift(60)
     stand_in.stop()
@@ -180,19 +173,17 @@ def test_stale_evidence_does_not_say_404(
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
 
 
-def test_a_walk_that_broke_off_is_no_evidence(
+def test_an_incomplete_walk_does_not_prove_that_a_movie_is_unknown(
     client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """A walk that ended where it found its movie says nothing about the pages behind."""
     stand_in.catalogue = LARGE
     assert vote(client, LARGE.movies[0]["id"], me).status_code == 201
     assert vote(client, LARGE.movies[2499]["id"], me).status_code == 201
 
 
-def test_a_movie_that_was_not_remembered_is_still_found(
+def test_a_movie_that_could_not_be_recorded_is_still_found(
     app: Flask, client: FlaskClient, me: Headers
 ) -> None:
-    """A walk that the registry missed is no evidence against the movies that it met."""
     assert vote(client, str(uuid4()), me).status_code == 404
     with app.app_context():
         db.session.execute(delete(Movie))
@@ -202,27 +193,24 @@ def test_a_movie_that_was_not_remembered_is_still_found(
     assert vote(client, str(uuid4()), me).status_code == 404
 
 
-def test_a_large_catalogue_is_walked_in_pages(
+def test_a_catalogue_of_2500_movies_takes_three_requests(
     app: Flask, client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """A catalogue of 2,500 movies is asked for in three requests, and all of it remembered."""
     stand_in.catalogue = LARGE
     assert vote(client, str(uuid4()), me).status_code == 404
     assert skips(stand_in) == [0, 1000, 2000]
     assert written(app) == (2500, 0)
 
 
-def test_a_walk_ends_where_it_finds_the_movie(
+def test_a_walk_ends_when_it_finds_the_movie(
     client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """No more is asked than is needed: the pages behind the movie's are left alone."""
     stand_in.catalogue = LARGE
     assert vote(client, LARGE.movies[1999]["id"], me).status_code == 201
     assert skips(stand_in) == [0, 1000]
 
 
 def test_a_walk_has_one_deadline(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
-    """A catalogue that takes longer than the deadline in all is 504, though each page is had."""
     stand_in.catalogue = LARGE
     client = make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=0.6).test_client()
     headers = Accounts(client).headers()

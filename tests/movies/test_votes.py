@@ -1,4 +1,4 @@
-"""The vote on a movie, set and cleared by the movie's id, where twice is the same as once."""
+"""Setting and clearing the rating of a movie; repeating a request changes nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
 
 @pytest.fixture
 def me(client: FlaskClient, auth: Accounts, stand_in: StandIn) -> Headers:
-    """The request headers of an account that has met the movie in a search."""
+    """The request headers of an account that has found the movie in a search."""
     headers = auth.headers()
     wanted = {"query": MOVIE["title"]}
     assert client.get("/api/v1/movies/", query_string=wanted, headers=headers).status_code == 200
@@ -39,13 +39,12 @@ def me(client: FlaskClient, auth: Accounts, stand_in: StandIn) -> Headers:
 
 
 def seen(client: FlaskClient, headers: Headers) -> tuple[int, int, Any]:
-    """The movie's votes as its reader sees them."""
+    """The movie's upvotes, downvotes and `my_rating`."""
     movie = client.get(AT, headers=headers).get_json()
     return movie["upvotes"], movie["downvotes"], movie["my_rating"]
 
 
 def test_a_vote_is_set_changed_and_cleared(client: FlaskClient, me: Headers) -> None:
-    """201 when it is new, 200 when it was there, 204 when it goes; the tally follows each time."""
     new = client.put(VOTE, json=UP, headers=me)
     rating_id = new.get_json()["id"]
     assert new.status_code == 201
@@ -57,34 +56,32 @@ def test_a_vote_is_set_changed_and_cleared(client: FlaskClient, me: Headers) -> 
     assert seen(client, me) == (0, 0, None)
 
 
-def test_a_new_vote_has_a_location(client: FlaskClient, me: Headers) -> None:
-    """`Location` of a new vote is its rating's absolute URL; one that was there has none."""
+def test_a_new_rating_has_a_location_and_an_existing_one_has_none(
+    client: FlaskClient, me: Headers
+) -> None:
     new, old = (client.put(VOTE, json=UP, headers=me) for _ in range(2))
     assert new.headers["Location"].startswith("http://localhost/api/v1/movies/ratings/")
     assert client.get(new.headers["Location"], headers=me).get_json() == new.get_json()
     assert "Location" not in old.headers
 
 
-def test_setting_a_vote_twice_is_setting_it_once(client: FlaskClient, me: Headers) -> None:
-    """A repeated PUT answers 200 with the very rating of the first, and counts once."""
+def test_setting_a_vote_twice_counts_once(client: FlaskClient, me: Headers) -> None:
     first, second = (client.put(VOTE, json=DOWN, headers=me) for _ in range(2))
     assert (first.status_code, second.status_code) == (201, 200)
     assert second.get_json() == first.get_json()
     assert seen(client, me)[:2] == (0, 1)
 
 
-def test_clearing_a_vote_twice_is_clearing_it_once(
+def test_clearing_a_vote_twice_counts_once(
     client: FlaskClient, auth: Accounts, me: Headers
 ) -> None:
-    """A repeated DELETE answers 204 too, and takes nobody else's vote."""
     client.put(VOTE, json=UP, headers=auth.headers())
     client.put(VOTE, json=UP, headers=me)
     assert [client.delete(VOTE, headers=me).status_code for _ in range(2)] == [204, 204]
     assert seen(client, me) == (1, 0, None)
 
 
-def test_a_vote_is_a_rating(client: FlaskClient, me: Headers) -> None:
-    """A vote that was set here is in the list of ratings, and can't be cast again there."""
+def test_a_vote_is_in_the_list_of_ratings(client: FlaskClient, me: Headers) -> None:
     vote = client.put(VOTE, json=UP, headers=me).get_json()
     listed = client.get("/api/v1/movies/ratings/", headers=me).get_json()["results"]
     again = {"movie_id": MOVIE["id"], **UP}
@@ -92,8 +89,7 @@ def test_a_vote_is_a_rating(client: FlaskClient, me: Headers) -> None:
     assert client.post("/api/v1/movies/ratings/", json=again, headers=me).status_code == 409
 
 
-def test_a_rating_sent_back_is_a_vote(client: FlaskClient, me: Headers) -> None:
-    """A whole rating, its read-only members included, is accepted as it came."""
+def test_a_received_rating_can_be_sent_back(client: FlaskClient, me: Headers) -> None:
     vote = client.put(VOTE, json=UP, headers=me).get_json()
     answer = client.put(VOTE, json=vote, headers=me)
     assert (answer.status_code, answer.get_json()) == (200, vote)
@@ -104,16 +100,14 @@ def test_a_rating_sent_back_is_a_vote(client: FlaskClient, me: Headers) -> None:
 def test_read_only_members_of_a_vote_are_ignored(
     client: FlaskClient, me: Headers, member: str
 ) -> None:
-    """The path says which movie and the token says who, whatever the body claims."""
     vote = client.put(VOTE, json={**UP, member: [str(uuid4())]}, headers=me).get_json()
     assert vote["movie_id"] == MOVIE["id"]
     assert client.get("/api/v1/movies/ratings/", headers=me).get_json()["results"] == [vote]
 
 
-def test_voting_on_a_known_movie_asks_nobody(
+def test_a_vote_on_a_known_movie_sends_no_request(
     client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """However one votes on a movie in the registry, November 7 isn't asked."""
     rating = {"movie_id": MOVIE["id"], **UP}
     assert client.put(VOTE, json=UP, headers=me).status_code == 201
     assert client.put(VOTE, json=DOWN, headers=me).status_code == 200
@@ -123,16 +117,14 @@ def test_voting_on_a_known_movie_asks_nobody(
     assert stand_in.requests == []
 
 
-def test_votes_go_on_while_november_7_is_down(
+def test_known_movies_can_be_rated_while_november_7_is_down(
     client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """A known movie takes votes though the provider can't be connected to."""
     stand_in.stop()
     assert client.put(VOTE, json=UP, headers=me).status_code == 201
 
 
 def test_a_vote_on_an_unknown_movie_is_404(app: Flask, client: FlaskClient, me: Headers) -> None:
-    """What November 7's catalogue doesn't hold can't be voted on, and nothing is written."""
     answer = client.put(f"/api/v1/movies/{uuid4()}/rating/", json=UP, headers=me)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
     assert rows(app, "SELECT id FROM ratings") == []
@@ -141,7 +133,6 @@ def test_a_vote_on_an_unknown_movie_is_404(app: Flask, client: FlaskClient, me: 
 def test_clearing_the_vote_on_an_unknown_movie_is_204(
     client: FlaskClient, me: Headers, stand_in: StandIn
 ) -> None:
-    """There is no vote on a movie that isn't there, so DELETE has nothing to do or to look up."""
     assert client.delete(f"/api/v1/movies/{uuid4()}/rating/", headers=me).status_code == 204
     assert stand_in.requests == []
 
@@ -149,17 +140,15 @@ def test_clearing_the_vote_on_an_unknown_movie_is_204(
 @once
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 @pytest.mark.parametrize("movie_id", ["7", "x", MOVIE["id"][:-1], MOVIE["id"].replace("-", "")])
-def test_what_is_no_movie_id_is_404(
+def test_an_invalid_movie_id_is_404(
     client: FlaskClient, me: Headers, method: str, movie_id: str
 ) -> None:
-    """A path with what can't be an id leads nowhere."""
     path = f"/api/v1/movies/{movie_id}/rating/"
     body = UP if method == "PUT" else None
     assert client.open(path, method=method, json=body, headers=me).status_code == 404
 
 
-def test_a_movie_id_in_capitals_is_the_same_movie(client: FlaskClient, me: Headers) -> None:
-    """The letter case of an id in a path makes no difference."""
+def test_a_movie_id_in_upper_case_is_the_same_movie(client: FlaskClient, me: Headers) -> None:
     path = f"/api/v1/movies/{MOVIE['id'].upper()}/rating/"
     assert client.put(path, json=UP, headers=me).status_code == 201
     assert client.put(VOTE, json=UP, headers=me).status_code == 200
@@ -175,10 +164,9 @@ def test_a_movie_id_in_capitals_is_the_same_movie(client: FlaskClient, me: Heade
         ({**UP, "weight": 2}, "weight"),
     ],
 )
-def test_a_vote_that_is_none_is_422(
+def test_an_invalid_vote_is_422(
     app: Flask, client: FlaskClient, me: Headers, body: dict[str, Any], member: str
 ) -> None:
-    """What is missing, wrong or unknown is told by its name, and nothing is written."""
     answer = client.put(VOTE, json=body, headers=me)
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [member]
@@ -206,7 +194,7 @@ def test_a_repeated_vote_uses_up_no_id(client: FlaskClient, me: Headers, auth: A
 def test_a_vote_is_one_statement_on_postgresql(
     client: FlaskClient, me: Headers, statements: list[str]
 ) -> None:
-    """SQLite takes one more for each step, without a network between them."""
+    """On SQLite, each step is a statement of its own."""
     client.put(VOTE, json={"rating_type": "UPVOTE"}, headers=me)
     costs = []
     for method, body in (

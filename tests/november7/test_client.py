@@ -1,4 +1,4 @@
-"""Pages as the client gives them: fresh, stale, fetched, shared, walked. The clock is moved."""
+"""How the client serves pages: fresh, stale and fetched ones."""
 
 import logging
 from collections.abc import Callable
@@ -20,8 +20,7 @@ from november7.clients import FAULT_KINDS, QUERY, STALE, TTL, movie, search, tit
 from stand_in.server import Faults, StandIn
 
 
-def test_a_page_that_is_not_held_is_fetched(client: Client, stand_in: StandIn) -> None:
-    """The first search is a miss, and gives what the provider says."""
+def test_a_page_that_is_not_cached_is_fetched(client: Client, stand_in: StandIn) -> None:
     page = search(client)
     expected = stand_in.catalogue._matches(QUERY)
     assert (page.source, page.total, page.movies) == ("miss", 5, expected[:3])
@@ -31,7 +30,7 @@ def test_a_page_that_is_not_held_is_fetched(client: Client, stand_in: StandIn) -
 def test_a_fresh_page_is_a_hit(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Up to the last moment of its freshness a page is served without a request."""
+    """Until the end of its freshness, it is served without a request."""
     first = search(client)
     clock.shift(TTL - 1)
     page = search(client)
@@ -42,7 +41,7 @@ def test_a_fresh_page_is_a_hit(
 def test_a_stale_page_is_served_while_it_is_refreshed(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Past its freshness a page is served at once, and one request brings a fresh one."""
+    """One request fetches a fresh page."""
     search(client)
     clock.shift(TTL)
     page = search(client)
@@ -52,10 +51,9 @@ def test_a_stale_page_is_served_while_it_is_refreshed(
     assert len(stand_in.requests) == 2
 
 
-def test_a_refresh_brings_what_is_new(
+def test_a_refresh_replaces_the_page(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """What the provider says by now replaces what it said."""
     search(client)
     stand_in.catalogue = Catalogue([movie(1, title="The Matrix Renewed")])
     clock.shift(TTL)
@@ -66,7 +64,7 @@ def test_a_refresh_brings_what_is_new(
 def test_a_hanging_provider_does_not_delay_a_stale_page(
     make_client: Callable[..., Client], stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Many who want a stale page have it at once, and cost one request between them."""
+    """All callers get it at once, and share one request."""
     client = make_client(deadline=1.5)
     search(client)
     clock.shift(TTL)
@@ -77,19 +75,17 @@ def test_a_hanging_provider_does_not_delay_a_stale_page(
     assert eventually(lambda: len(stand_in.requests) == 1)
 
 
-def test_a_dead_page_is_not_served(
+def test_a_page_past_its_stale_window_is_fetched_again(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Past its stale window a page is as good as none: it is fetched anew."""
     search(client)
     clock.shift(TTL + STALE)
     assert search(client).source == "miss"
 
 
-def test_a_dead_page_is_not_served_in_an_outage(
+def test_a_page_past_its_stale_window_is_not_served_in_an_outage(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Not even where there is nothing else to say."""
     search(client)
     clock.shift(TTL + STALE)
     stand_in.faults = Faults(refuse=1)
@@ -101,7 +97,6 @@ def test_a_dead_page_is_not_served_in_an_outage(
 def test_a_bad_answer_never_replaces_a_good_page(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller, kind: str
 ) -> None:
-    """However a refresh fails, the page that is held stays, and is served."""
     good = search(client)
     clock.shift(TTL)
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
@@ -116,10 +111,9 @@ def test_a_bad_answer_never_replaces_a_good_page(
     ("kind", "failure"),
     [("refuse", BadStatus), ("malformed", BadResponse), ("hang", TimedOut)],
 )
-def test_nothing_negative_is_kept(
+def test_a_failure_is_not_cached(
     client: Client, stand_in: StandIn, kind: str, failure: type[Unavailable]
 ) -> None:
-    """A search that failed is asked again by the next caller."""
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
     with pytest.raises(failure):
         search(client)
@@ -127,8 +121,7 @@ def test_nothing_negative_is_kept(
     assert search(client).source == "miss"
 
 
-def test_a_page_without_movies_is_kept(client: Client, stand_in: StandIn) -> None:
-    """That nothing matches is a true answer like any other."""
+def test_a_page_without_movies_is_cached(client: Client, stand_in: StandIn) -> None:
     pages = [search(client, "no such title") for _ in range(2)]
     assert [(page.source, page.total, page.movies) for page in pages] == [
         ("miss", 0, []),
@@ -137,7 +130,7 @@ def test_a_page_without_movies_is_kept(client: Client, stand_in: StandIn) -> Non
 
 
 def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn) -> None:
-    """Of ten callers at once, one misses and nine are collapsed into its fetch."""
+    """Of ten simultaneous callers, one has a miss and nine join its fetch."""
     stand_in.faults = Faults(latency=(0.1, 0.1))
     pages = [got.result() for got in in_threads(10, lambda: search(client))]
     assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
@@ -147,7 +140,7 @@ def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn
 def test_a_rejected_request_is_logged_as_our_defect(
     client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A 422 is an error in the log, is asked once, and says nothing about the provider's health."""
+    """A 422 is not retried, and does not open the breaker."""
     stand_in.faults = Faults(refuse=1, codes=(422,))
     for _ in range(4):
         with pytest.raises(InvalidRequest):
@@ -158,8 +151,7 @@ def test_a_rejected_request_is_logged_as_our_defect(
     assert not client.breaker.is_open
 
 
-def test_look_ups_are_counted(client: Client, clock: time_machine.Traveller) -> None:
-    """A miss, a hit and a stale hit count under their names."""
+def test_lookups_are_counted_by_result(client: Client, clock: time_machine.Traveller) -> None:
     names = ("miss", "hit", "stale")
     before = [counted("november7_cache_total", result=name) for name in names]
     search(client)
@@ -174,7 +166,7 @@ def test_look_ups_are_counted(client: Client, clock: time_machine.Traveller) -> 
 def test_log_lines_have_the_id_of_the_request(
     client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is logged on the thread of a fetch has the id of the request that caused it."""
+    """Even those of the thread that fetches."""
     ids = []
 
     def note(record: logging.LogRecord) -> bool:
@@ -189,10 +181,10 @@ def test_log_lines_have_the_id_of_the_request(
     assert ids.count("this-very-search") > 1
 
 
-def test_movies_are_passed_on_before_anyone_has_the_page(
+def test_on_fetch_is_called_before_callers_get_the_page(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
-    """Whoever keeps a record of movies has them when the caller does, and not again on a hit."""
+    """It is not called again for a hit."""
     passed: list[Any] = []
     client = make_client(on_fetch=passed.append)
     assert passed == [client.search(QUERY, skip=0, limit=100).movies]
@@ -201,17 +193,16 @@ def test_movies_are_passed_on_before_anyone_has_the_page(
 
 
 def test_cookies_are_neither_kept_nor_sent(client: Client, stand_in: StandIn) -> None:
-    """A provider that refuses its own cookies would otherwise refuse every later search."""
+    """The stand-in refuses requests with its own cookies."""
     stand_in.faults = Faults(cookies=True)
     pages = [search(client, query) for query in ("matrix", "dogs", "up")]
     assert [page.source for page in pages] == ["miss"] * 3
     assert len(stand_in.requests) == 3
 
 
-def test_a_small_bulkhead_still_answers_everyone(
+def test_a_bulkhead_of_one_answers_all_searches(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
-    """With one request at a time, twenty different searches are all answered, one by one."""
     client = make_client(concurrency=1, deadline=30)
     with ThreadPoolExecutor(20) as pool:
         pages = list(pool.map(lambda number: search(client, str(number)), range(20)))
@@ -219,10 +210,9 @@ def test_a_small_bulkhead_still_answers_everyone(
     assert stand_in.most_in_flight == 1
 
 
-def test_what_waited_in_our_queue_does_not_count_against_the_provider(
+def test_a_fetch_that_waited_too_long_in_the_queue_does_not_open_the_breaker(
     client: Client, stand_in: StandIn
 ) -> None:
-    """Fetches that had hardly any time left when their turn came don't open the breaker."""
     stand_in.faults = Faults(hang=1)
     for _ in range(FAILURES):
         with pytest.raises(TimedOut):

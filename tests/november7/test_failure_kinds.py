@@ -1,4 +1,4 @@
-"""What every kind of failure says about itself."""
+"""The attributes of each kind of failure."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_kind_is_found_by_its_outcome(kind: type[Unavailable]) -> None:
 
 
 def test_an_unknown_outcome_is_unavailable() -> None:
-    """Another release that shares the Redis may know kinds that this one does not."""
+    """Another release that shares the Redis may have further kinds."""
     assert Unavailable.kind("from_the_future") is Unavailable
 
 

@@ -1,4 +1,4 @@
-"""What a caller accepts from the cache."""
+"""Which cached pages a caller accepts, and how long it waits."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -139,7 +139,7 @@ def test_a_forced_fetch_that_is_forbidden_is_not_made(client: Client, stand_in: 
 def test_a_page_of_two_blocks_is_forced_once(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
-    """It costs the caller one of the forced fetches, though both blocks are asked for."""
+    """It counts as one forced fetch, although both blocks are fetched."""
     client = make_client(deadline=30)
     forced: list[None] = []
     for _ in range(2):
@@ -159,7 +159,7 @@ def test_a_page_of_two_blocks_is_forced_once(
 def test_a_caller_who_waits_briefly_leaves_the_fetch_running(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
-    """Others who joined it get its answer, and so does the caller's next search."""
+    """Callers that joined it get its result, and so does the next search."""
     client = make_client(deadline=30)
     stand_in.faults = Faults(latency=(0.3, 0.3))
     with pytest.raises(TimedOut):
@@ -191,7 +191,7 @@ def test_a_stale_page_whose_refresh_is_postponed_does_not_say_that_november_7_fa
 def test_callers_have_a_fair_share_of_the_bulkhead(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
-    """One user's cold searches of a slow provider do not keep another's from being asked."""
+    """The searches of one user do not block those of another."""
     client = make_client(concurrency=4, deadline=3)
     stand_in.faults = Faults(hang=1)
     numbers = iter(range(12))

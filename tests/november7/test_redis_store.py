@@ -1,4 +1,4 @@
-"""Entries in Redis: what it does to them by itself, and what others do."""
+"""Cache entries in Redis: evictions, expiry, foreign keys and outages."""
 
 import shutil
 import time
@@ -39,7 +39,7 @@ def test_the_total_is_that_of_the_entries(redis: Redis, store: RedisStore) -> No
 
 @pytest.mark.parametrize("evicted", ["{test}:ages", "{test}:sizes", "{test}:*"])
 def test_the_store_survives_an_eviction(redis: Redis, store: RedisStore, evicted: str) -> None:
-    """Counting starts anew, and the bound holds for what is written from then on."""
+    """Counting starts again, and later writes respect the limit."""
     for number in range(10):
         write(store, f"before-{number}")
     redis.delete(*(redis.keys(evicted)))
@@ -53,7 +53,7 @@ def test_the_store_survives_an_eviction(redis: Redis, store: RedisStore, evicted
 
 @pytest.mark.parametrize("name", ["{test}:ages", "{test}:sizes", "{test}:entry:a"])
 def test_a_key_of_the_wrong_type_costs_one_miss(redis: Redis, store: RedisStore, name: str) -> None:
-    """It is replaced by the next write, and the cache stays on."""
+    """The next write replaces it."""
     soft = FailSoftStore(store)
     write(soft, "b")
     redis.delete(name)

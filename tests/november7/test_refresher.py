@@ -20,21 +20,21 @@ THREAD = "november7-refresher"
 
 
 @pytest.fixture(autouse=True)
-def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks follow each other quickly."""
+def _short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds follow each other quickly."""
     monkeypatch.setattr("movies.november7.refresher.INTERVAL", INTERVAL)
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """Closing the clients, which happens before this ends, ends their threads."""
+    """Closing the clients, which happens first, ends their threads."""
     yield
-    assert eventually(lambda: not looks_after())
+    assert eventually(lambda: not is_running())
 
 
 @pytest.fixture
 def make(make_client: Callable[..., Client]) -> Callable[..., Client]:
-    """Makes clients that have little time for a search."""
+    """Makes clients with a short deadline."""
     return partial(make_client, deadline=0.25)
 
 
@@ -43,13 +43,13 @@ def client(make: Callable[..., Client]) -> Client:
     return make()
 
 
-def looks_after() -> bool:
-    """Whether a thread looks after the provider."""
+def is_running() -> bool:
+    """Whether the thread of a refresher is running."""
     return any(thread.name == THREAD for thread in threading.enumerate())
 
 
 def take_down(client: Client, stand_in: StandIn, **share: float) -> None:
-    """Have the provider fail until the breaker has opened."""
+    """Make the provider fail until the breaker opens."""
     stand_in.faults = Faults(**(share or {"hang": 1}))  # type: ignore[arg-type]
 
     def is_open() -> bool:  # on a busy machine a fetch may run out of time in our own queue
@@ -61,12 +61,12 @@ def take_down(client: Client, stand_in: StandIn, **share: float) -> None:
 
 def test_there_is_no_thread_while_november_7_answers(client: Client) -> None:
     search(client)
-    assert not looks_after()
+    assert not is_running()
 
 
 @pytest.mark.parametrize("kind", ["hang", "refuse", "error", "reset"])
 def test_an_outage_opens_the_breaker(client: Client, stand_in: StandIn, kind: str) -> None:
-    """However November 7 fails, three times in a row."""
+    """Whatever the failure, after three in a row."""
     take_down(client, stand_in, **{kind: 1.0})
 
 
@@ -74,7 +74,7 @@ def test_an_outage_opens_the_breaker(client: Client, stand_in: StandIn, kind: st
 def test_bodies_that_break_the_contract_do_not_open_the_breaker(
     client: Client, stand_in: StandIn, kind: str
 ) -> None:
-    """November 7 is up: a search for another page may well be answered."""
+    """November 7 is up, and may answer a search for another page."""
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
     fail(client, 5)
     assert not client.breaker.is_open
@@ -84,7 +84,7 @@ def test_bodies_that_break_the_contract_do_not_open_the_breaker(
 def test_a_provider_that_asks_for_a_pause_is_left_alone(
     client: Client, stand_in: StandIn, status: int
 ) -> None:
-    """A pause longer than the deadline is believed when it is asked for twice in a row."""
+    """If it asks twice in a row for a pause that is longer than the deadline."""
     stand_in.faults = Faults(refuse=1, codes=(status,), retry_after="60")
     for _ in range(5):
         with pytest.raises(Unavailable) as failure:
@@ -104,7 +104,9 @@ def test_a_provider_is_probed_when_the_pause_is_over(client: Client, stand_in: S
     assert search(client).source == "miss"
 
 
-def test_refusals_that_a_retry_absorbs_are_no_outage(client: Client, stand_in: StandIn) -> None:
+def test_refusals_that_are_retried_do_not_open_the_breaker(
+    client: Client, stand_in: StandIn
+) -> None:
     client.deadline = 5
     stand_in.faults = Faults(refuse=0.3, seed=1)
     for number in range(20):
@@ -113,7 +115,7 @@ def test_refusals_that_a_retry_absorbs_are_no_outage(client: Client, stand_in: S
 
 
 def test_an_open_breaker_fails_fast(client: Client, stand_in: StandIn) -> None:
-    """A search that is not cached is refused and not sent."""
+    """A search that is not cached is refused without a request."""
     take_down(client, stand_in)
     client.deadline = 60
     with pytest.raises(Unavailable) as failure:
@@ -126,7 +128,7 @@ def test_an_open_breaker_fails_fast(client: Client, stand_in: StandIn) -> None:
 def test_cached_pages_are_served_while_the_breaker_is_open(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """A stale one says that its refresh has to wait."""
+    """The status of a stale one says that its refresh has to wait."""
     search(client)
     take_down(client, stand_in)
     assert search(client).source == "hit"
@@ -136,10 +138,10 @@ def test_cached_pages_are_served_while_the_breaker_is_open(
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
-def test_a_probe_finds_the_return(
+def test_a_successful_probe_closes_the_breaker(
     make: Callable[..., Client], stand_in: StandIn, concurrency: int
 ) -> None:
-    """With any size of the bulkhead, the breaker closes by itself."""
+    """With any size of the bulkhead."""
     client = make(concurrency=concurrency)
     stand_in.faults = Faults(hang=1)
     while not client.breaker.is_open:
@@ -158,8 +160,7 @@ def test_a_provider_that_refuses_connections_is_found_again(
     assert eventually(lambda: not client.breaker.is_open)
 
 
-def test_probes_ask_for_little(client: Client, stand_in: StandIn) -> None:
-    """For one movie, and few run at once."""
+def test_probes_ask_for_one_movie_and_few_run_at_once(client: Client, stand_in: StandIn) -> None:
     take_down(client, stand_in)
     stand_in.reset()
     assert eventually(lambda: len(stand_in.requests) >= 4)
@@ -167,11 +168,11 @@ def test_probes_ask_for_little(client: Client, stand_in: StandIn) -> None:
     assert stand_in.most_in_flight <= 4 + 3  # what was under way when the counting began
 
 
-def test_the_thread_ends_when_all_is_well(client: Client, stand_in: StandIn) -> None:
+def test_the_thread_ends_when_nothing_is_left_to_do(client: Client, stand_in: StandIn) -> None:
     take_down(client, stand_in)
-    assert looks_after()
+    assert is_running()
     stand_in.faults = Faults()
-    assert eventually(lambda: not looks_after())
+    assert eventually(lambda: not is_running())
 
 
 def test_the_thread_starts_again_in_a_second_outage(client: Client, stand_in: StandIn) -> None:
@@ -184,13 +185,13 @@ def test_the_thread_starts_again_in_a_second_outage(client: Client, stand_in: St
 def test_closing_the_client_ends_the_thread(client: Client, stand_in: StandIn) -> None:
     take_down(client, stand_in)
     client.close()
-    assert eventually(lambda: not looks_after())
+    assert eventually(lambda: not is_running())
 
 
 def test_pages_served_stale_in_an_outage_are_refreshed_after_it(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Within seconds of the provider's return they are fresh, without anyone's asking again."""
+    """Without another search for them."""
     queries = [str(number) for number in range(10)]
     for query in queries:
         search(client, query)
@@ -199,7 +200,7 @@ def test_pages_served_stale_in_an_outage_are_refreshed_after_it(
     for query in queries * 5:
         assert search(client, query).source == "stale"
     stand_in.faults = Faults()
-    assert eventually(lambda: not client.breaker.is_open and not looks_after())
+    assert eventually(lambda: not client.breaker.is_open and not is_running())
     assert {search(client, query).source for query in queries} == {"hit"}
 
 
@@ -214,14 +215,14 @@ def test_a_failed_refresh_is_retried(
     assert search(client).source == "stale"
     assert eventually(lambda: counted("november7_tries_count") > failed)
     stand_in.faults = Faults()
-    assert eventually(lambda: not looks_after())
+    assert eventually(lambda: not is_running())
     assert search(client).source == "hit"
 
 
 def test_a_refresh_that_keeps_failing_is_given_up(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """While others succeed."""
+    """While other requests succeed."""
     client.deadline = 30
     search(client)
     clock.shift(TTL)
@@ -229,7 +230,7 @@ def test_a_refresh_that_keeps_failing_is_given_up(
     stand_in.faults = Faults(refuse=1, codes=(422,))
     search(client)
     assert eventually(lambda: len(stand_in.requests) > 3, within=30)
-    assert eventually(lambda: not looks_after(), within=30)
+    assert eventually(lambda: not is_running(), within=30)
     assert len(stand_in.requests) < 8
 
 
@@ -239,7 +240,7 @@ def test_the_number_of_pending_refreshes_is_bounded(
     clock: time_machine.Traveller,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The end of an outage is no flood of requests."""
+    """So the end of an outage does not cause a flood of requests."""
     monkeypatch.setattr("movies.november7.refresher.MAX_PENDING", 3)
     for number in range(6):
         search(client, str(number))
@@ -248,7 +249,7 @@ def test_the_number_of_pending_refreshes_is_bounded(
     for number in range(6):
         search(client, str(number))
     stand_in.faults = Faults()
-    assert eventually(lambda: not looks_after())
+    assert eventually(lambda: not is_running())
     asked = {target for target in stand_in.requests if "skip=0&limit=100" in target}
     refreshed = [target for target in asked if stand_in.requests.count(target) > 1]
     assert len(refreshed) == 3
@@ -257,7 +258,7 @@ def test_the_number_of_pending_refreshes_is_bounded(
 def test_a_thread_that_cannot_start_is_started_by_the_next_search(
     client: Client, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The breaker does not stay open for good."""
+    """So the breaker does not stay open."""
     started: list[str] = []
     start = threading.Thread.start
 
@@ -280,7 +281,7 @@ def test_a_thread_that_cannot_start_is_started_by_the_next_search(
 def test_the_thread_survives_a_defect(
     client: Client, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round that fails unexpectedly is logged, and the next one is made."""
+    """It is logged, and the next round begins."""
     refresher = client._refresher
     rounds: list[None] = []
     submit = refresher._submit

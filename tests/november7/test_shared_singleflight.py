@@ -1,4 +1,4 @@
-"""One fetch for all processes that share a Redis; two clients stand for two processes."""
+"""One fetch for all processes that share a Redis. Two clients represent two processes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ LEASE_KEY = "test-flight:k"
 
 
 class Fetch:
-    """A page that both processes see once it has been fetched; it waits until it is let go."""
+    """A fetch that waits until it is released. Its page is then visible to both processes."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.begun, self.let_go = threading.Event(), threading.Event()
@@ -48,7 +48,7 @@ class Fetch:
 
 
 class Watched(Redis):
-    """Notes that someone follows a fetch: the lease and its outcome are read together then."""
+    """A Redis client that notices when a process follows a fetch."""
 
     following = False
 
@@ -58,7 +58,7 @@ class Watched(Redis):
 
 
 def leader_and_follower(redis: Redis, fetch: Fetch) -> list[Future[Any]]:
-    """What two processes get of which the second comes while the first is fetching."""
+    """The results of two processes, of which the second starts while the first fetches."""
     watched = Watched(connection_pool=redis.connection_pool)
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(fetch.by, redis)
@@ -70,7 +70,6 @@ def leader_and_follower(redis: Redis, fetch: Fetch) -> list[Future[Any]]:
 
 
 def test_the_second_process_waits_for_the_first(redis: Redis) -> None:
-    """While one process fetches a page, the other waits and finds it."""
     fetch = Fetch()
     assert [got.result() for got in leader_and_follower(redis, fetch)] == ["page", "page"]
     assert fetch.calls == 1
@@ -78,7 +77,7 @@ def test_the_second_process_waits_for_the_first(redis: Redis) -> None:
 
 @pytest.mark.parametrize("kind", [Unavailable, *Unavailable.__subclasses__()])
 def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
-    """Its kind, its text and its `retry_after`."""
+    """With its kind, text and `retry_after`."""
     fetch = Fetch(kind("no", retry_after=7))
     failures = [got.exception() for got in leader_and_follower(redis, fetch)]
     assert [(type(failure), str(failure)) for failure in failures] == [(kind, "no")] * 2
@@ -86,8 +85,8 @@ def test_a_failure_is_shared(redis: Redis, kind: type[Unavailable]) -> None:
     assert fetch.calls == 1
 
 
-def test_a_failure_is_not_kept(redis: Redis) -> None:
-    """A process that comes later fetches."""
+def test_a_failure_is_not_cached(redis: Redis) -> None:
+    """A process that starts later fetches again."""
     failed, fetch = Fetch(BadStatus("no")), Fetch()
     failed.let_go.set()
     fetch.let_go.set()
@@ -96,8 +95,7 @@ def test_a_failure_is_not_kept(redis: Redis) -> None:
     assert fetch.by(redis) == "page"
 
 
-def test_a_defect_of_the_leader_does_not_strand_the_follower(redis: Redis) -> None:
-    """Where the leader raises what nobody expected, the follower leads."""
+def test_a_follower_takes_over_if_the_leader_fails_unexpectedly(redis: Redis) -> None:
     fetch = Fetch(ZeroDivisionError())
     failures = [got.exception() for got in leader_and_follower(redis, fetch)]
     assert [type(failure) for failure in failures] == [ZeroDivisionError] * 2
@@ -105,15 +103,14 @@ def test_a_defect_of_the_leader_does_not_strand_the_follower(redis: Redis) -> No
 
 
 def test_a_dead_leader_is_replaced(redis: Redis) -> None:
-    """A lease that nobody renews runs out, and who waited leads, well before the deadline."""
+    """The lease expires and a follower leads, well before the deadline."""
     redis.set(LEASE_KEY, "dead", px=100)
     fetch = Fetch()
     fetch.let_go.set()
     assert fetch.by(redis) == "page"
 
 
-def test_only_one_replaces_a_dead_leader(redis: Redis) -> None:
-    """Many who waited for a leader that died make one request between them."""
+def test_only_one_follower_replaces_a_dead_leader(redis: Redis) -> None:
     redis.set(LEASE_KEY, "dead", px=100)
     fetch = Fetch()
     with ThreadPoolExecutor(5) as pool:
@@ -125,7 +122,6 @@ def test_only_one_replaces_a_dead_leader(redis: Redis) -> None:
 
 
 def test_a_lease_is_short_and_renewed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A living leader keeps its lease for as long as it takes, a dead one for a moment."""
     monkeypatch.setattr(module, "LEASE", 0.15)
     fetch, taken = Fetch(), threading.Event()
     with ThreadPoolExecutor(2) as pool:
@@ -140,14 +136,14 @@ def test_a_lease_is_short_and_renewed(redis: Redis, monkeypatch: pytest.MonkeyPa
     assert left in range(1, 151)
 
 
-def test_a_lease_is_given_back(redis: Redis) -> None:
+def test_a_lease_is_released(redis: Redis) -> None:
     fetch = Fetch()
     fetch.let_go.set()
     fetch.by(redis)
     assert not redis.exists(LEASE_KEY)
 
 
-def test_outcomes_do_not_pile_up(redis: Redis) -> None:
+def test_outcomes_expire(redis: Redis) -> None:
     fetch = Fetch()
     fetch.let_go.set()
     fetch.by(redis)
@@ -162,7 +158,7 @@ def test_following_ends_at_the_deadline(redis: Redis) -> None:
         Fetch().by(redis, seconds=0.1)
 
 
-def test_what_was_cached_meanwhile_is_not_fetched(redis: Redis) -> None:
+def test_a_page_that_was_cached_meanwhile_is_not_fetched(redis: Redis) -> None:
     fetch = Fetch()
     fetch.page = "page"
     assert fetch.by(redis) == "page"
@@ -170,7 +166,7 @@ def test_what_was_cached_meanwhile_is_not_fetched(redis: Redis) -> None:
 
 
 def test_without_redis_every_process_fetches(caplog: pytest.LogCaptureFixture) -> None:
-    """If Redis fails, each process fetches for itself, and logs that."""
+    """This is logged."""
     fetch = Fetch()
     fetch.let_go.set()
     assert fetch.by(unreachable_redis()) == "page"
@@ -191,7 +187,7 @@ def clients(stand_in: StandIn, tmp_path: Path, redis: Redis) -> Iterator[list[Cl
 
 
 def search_everywhere(clients: list[Client]) -> list[Future[Any]]:
-    """What ten callers of each client get for one search."""
+    """The results of ten callers in each process for one search."""
 
     def caller(client: Client) -> Callable[[], Any]:
         return lambda: client.search(QUERY, skip=0, limit=3)
@@ -201,7 +197,6 @@ def search_everywhere(clients: list[Client]) -> list[Future[Any]]:
 
 
 def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]) -> None:
-    """Twenty cold callers in two processes cost one provider request in all."""
     stand_in.faults = Faults(latency=(0.1, 0.1))
     pages = [got.result() for got in search_everywhere(clients)]
     assert {page.total for page in pages} == {5}
@@ -209,7 +204,7 @@ def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]
 
 
 def test_all_processes_share_a_failure(stand_in: StandIn, clients: list[Client]) -> None:
-    """Twenty callers of a page that can't be had cost the provider the tries of one fetch."""
+    """It takes as many requests as one fetch."""
     stand_in.faults = Faults(refuse=1, latency=(0.1, 0.1), codes=(422,))
     failures = {type(got.exception()).__name__ for got in search_everywhere(clients)}
     assert failures == {"InvalidRequest"}
@@ -217,7 +212,6 @@ def test_all_processes_share_a_failure(stand_in: StandIn, clients: list[Client])
 
 
 def test_all_processes_refresh_once(stand_in: StandIn, clients: list[Client]) -> None:
-    """A stale page that both serve is asked for once."""
     with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
         clients[0].search(QUERY, skip=0, limit=3)
         clock.shift(61)
@@ -229,7 +223,7 @@ def test_all_processes_refresh_once(stand_in: StandIn, clients: list[Client]) ->
 
 
 def test_a_failure_of_an_unknown_kind_is_unavailable(redis: Redis) -> None:
-    """As a newer release may publish it."""
+    """A newer release may publish one."""
     redis.set(LEASE_KEY, "newer", px=30_000)
     failure = {"kind": "from_the_future", "reason": "no", "retry_after": 9}
     redis.set("test-outcome:newer", orjson.dumps(failure))

@@ -45,7 +45,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def make() -> Iterator[Callable[[int], SingleFlight]]:
-    """Makes single-single_flight of some concurrency."""
+    """Makes single flights with a given concurrency."""
     made = []
 
     def make(concurrency: int = 8) -> SingleFlight:
@@ -65,7 +65,7 @@ def fetch(
     seconds: float = 30,
     caller: str | None = None,
 ) -> Any:
-    """What a caller receives."""
+    """The result of a caller."""
     deadline = Deadline.after(seconds)
     call, _ = single_flight.submit(key, deadline, fetcher, caller)
     return single_flight.wait(call, deadline, caller)
@@ -103,7 +103,7 @@ def test_another_key_is_another_fetch(make: Callable[..., SingleFlight], gate: G
 
 
 def test_a_finished_call_is_not_joined(make: Callable[..., SingleFlight]) -> None:
-    """Nothing is kept of it, its failure least of all."""
+    """Neither its result nor its failure is kept."""
     single_flight = make()
     with pytest.raises(BadStatus):
         fetch(single_flight, fails)
@@ -130,7 +130,7 @@ def test_a_defect_in_a_fetch_reaches_the_caller(make: Callable[..., SingleFlight
 
 
 def test_a_caller_leaves_at_the_deadline(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """Whatever the fetch does: this one goes on."""
+    """The fetch continues."""
     single_flight = make()
     call, _ = single_flight.submit("k", Deadline.after(60), gate)
     assert eventually(lambda: gate.calls == 1)
@@ -237,7 +237,7 @@ def test_a_call_is_accepted_while_there_is_room(
 def test_the_number_of_waiting_callers_is_bounded(
     make: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other requests need threads too."""
+    """Other requests need threads, too."""
     monkeypatch.setattr(module, "MAX_WAITERS", 2)
     single_flight = make()
     with ThreadPoolExecutor(3) as pool:
@@ -285,7 +285,7 @@ def test_many_keys_and_callers_at_once(make: Callable[..., SingleFlight]) -> Non
 
 
 def test_one_caller_leaves_room_for_others(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """However many calls one submits, a quarter of the places is free for the next caller."""
+    """A quarter of the places is free for other callers."""
     single_flight = make(8)
     for number in range(20):
         single_flight.submit(f"a{number}", Deadline.after(30), gate, "a")
@@ -296,7 +296,7 @@ def test_one_caller_leaves_room_for_others(make: Callable[..., SingleFlight], ga
 
 
 def test_callers_take_turns(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """The calls of a caller who comes later do not wait behind all those of the first."""
+    """The calls of a later caller do not wait behind all calls of the first."""
     single_flight = make(1)
     order: list[str] = []
     first, _ = single_flight.submit("first", Deadline.after(30), gate, "a")
@@ -331,7 +331,7 @@ def test_one_caller_cannot_take_all_places_to_wait(
 def test_a_caller_is_refused_for_the_queue_of_its_own_calls(
     make: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    """And another caller, who comes next, is not."""
+    """The next caller is accepted."""
     single_flight = make(1)
     seconds = 3 * module.USUAL_SECONDS + 0.1
     single_flight.submit("first", Deadline.after(30), gate, "a")

@@ -1,4 +1,4 @@
-"""Entries in a SQLite file: many threads and processes, locks, corruption, disk space."""
+"""Cache entries in a SQLite file: concurrency, locks, corruption and disk space."""
 
 import sqlite3
 import subprocess
@@ -45,7 +45,7 @@ def locked(path: Path) -> sqlite3.Connection:
 
 
 def test_an_entry_that_was_written_is_always_read(store: SQLiteStore) -> None:
-    """By many threads at once, while others write, on every Python version."""
+    """By many threads, while others write."""
     entries = {f"{number}": bytes([number]) * 20_000 for number in range(20)}
     for key, entry in entries.items():
         write(store, key, entry)
@@ -69,7 +69,7 @@ def test_an_entry_that_was_written_is_always_read(store: SQLiteStore) -> None:
 def test_readers_do_not_wait_for_another_process_that_writes(
     store: SQLiteStore, path: Path
 ) -> None:
-    """Nor for this process's writer, which does wait."""
+    """The writer of this process does wait."""
     write(store, "a")
     with closing(locked(path)), ThreadPoolExecutor(1) as pool:
         writer = pool.submit(write, store, "b")
@@ -78,8 +78,8 @@ def test_readers_do_not_wait_for_another_process_that_writes(
         assert isinstance(writer.exception(), STORE_ERRORS)
 
 
-def test_a_writer_that_never_lets_go_is_waited_for_once(store: SQLiteStore, path: Path) -> None:
-    """Further writes are skipped for a moment, and reads go on."""
+def test_a_lock_that_is_never_released_delays_one_write(store: SQLiteStore, path: Path) -> None:
+    """Further writes are skipped for a while, and reads succeed."""
     soft = FailSoftStore(store)
     write(soft, "a")
     with closing(locked(path)):
@@ -94,7 +94,7 @@ def test_a_writer_that_never_lets_go_is_waited_for_once(store: SQLiteStore, path
 def test_a_locked_file_does_not_keep_a_process_from_starting(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says so, goes on without the cache, and uses it when the lock is released."""
+    """The process logs this, works without the cache, and uses it when the lock is released."""
     monkeypatch.setattr(module, "OPEN_TIMEOUT", 0.1)
     monkeypatch.setattr("movies.november7.store.PAUSE", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
@@ -128,7 +128,7 @@ def test_a_corrupt_file_is_replaced(store: SQLiteStore, path: Path, content: byt
 
 
 def test_a_file_that_becomes_corrupt_is_replaced(store: SQLiteStore, path: Path) -> None:
-    """It costs the entries, and no process keeps using what is left of the old file."""
+    """The entries are lost, and no process uses the old file any more."""
     soft = FailSoftStore(store)
     with closing(SQLiteStore(path, max_bytes=64 * MIB, stale=600)) as other:
         for number in range(50):
@@ -157,7 +157,7 @@ def test_damage_in_the_middle_of_the_file_is_noticed(store: SQLiteStore, path: P
 
 
 def test_a_file_that_is_replaced_by_another_is_opened_again(store: SQLiteStore, path: Path) -> None:
-    """`flask cache clear` would not reach a process that kept the old one."""
+    """Otherwise `flask cache clear` would not reach a process that has opened the old one."""
     write(store, "a")
     for part in path.parent.glob("cache.sqlite*"):
         part.unlink()
@@ -225,7 +225,7 @@ def test_the_file_stays_within_the_bound(path: Path) -> None:
         assert size(path) < 4.5 * MIB + module.WAL_BYTES
 
 
-def test_a_clear_gives_the_disk_back(store: SQLiteStore, path: Path) -> None:
+def test_a_clear_releases_disk_space(store: SQLiteStore, path: Path) -> None:
     for number in range(100):
         write(store, f"{number}", bytes(100_000))
     assert size(path) > 8 * MIB
@@ -233,7 +233,7 @@ def test_a_clear_gives_the_disk_back(store: SQLiteStore, path: Path) -> None:
     assert size(path) < 0.2 * MIB
 
 
-def test_a_smaller_bound_gives_the_disk_back_in_steps(store: SQLiteStore, path: Path) -> None:
+def test_a_smaller_limit_releases_disk_space_in_steps(store: SQLiteStore, path: Path) -> None:
     for number in range(100):
         write(store, f"{number}", bytes(100_000))
     with closing(SQLiteStore(path, max_bytes=2 * MIB, stale=600)) as smaller:

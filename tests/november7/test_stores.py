@@ -1,4 +1,4 @@
-"""The stores of cache entries: what both promise."""
+"""What both stores of cache entries have in common."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +93,7 @@ def test_a_delete_without_a_prefix_takes_everything(store: Store) -> None:
 
 
 def test_an_entry_past_its_stale_window_is_removed(store: Store) -> None:
-    """At the next write, by either store; Redis never even lists it."""
+    """By the next write. Redis does not list it at all."""
     write(store, "old", age=60 + STALE - 0.05)
     write(store, "stale", age=60 + STALE - 100)
     time.sleep(0.1)
@@ -126,7 +126,7 @@ def test_a_smaller_bound_is_reached_in_small_batches(make_store: Callable[..., S
 
 
 def test_replacing_entries_does_not_fill_the_bound(make_store: Callable[..., Store]) -> None:
-    """What is replaced, deleted or expired no longer counts."""
+    """Replaced, deleted and expired entries are not counted."""
     store = make_store(2 * MIB)
     for _ in range(50):
         write(store, "a", bytes(400_000))

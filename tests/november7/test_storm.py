@@ -1,6 +1,6 @@
-"""Storms: thousands of searches at a provider that misbehaves, and what every answer says.
+"""Thousands of searches while the provider fails at random: every response is checked.
 
-`STORM_SEARCHES` is how many searches there are; the dice of provider and callers are seeded.
+`STORM_SEARCHES` is the number of searches. Faults and searches are drawn from seeded generators.
 """
 
 import json
@@ -85,7 +85,7 @@ def client(app: Flask) -> FlaskClient:
 def all_at_once(
     app: Flask, auth: Accounts, searches: list[dict[str, Any]]
 ) -> list[tuple[dict[str, Any], TestResponse]]:
-    """Every search with its answer, by many callers at once."""
+    """Each search with its response, by many callers at the same time."""
     headers = auth.headers()
 
     def answer(search: dict[str, Any]) -> tuple[dict[str, Any], TestResponse]:
@@ -98,7 +98,7 @@ def all_at_once(
 
 
 def truth(stand_in: StandIn, search: dict[str, Any]) -> tuple[int, list[str], bool]:
-    """How many movies match, the ids of those on the page, and whether the page is past the end."""
+    """The total of a search, the ids on its page, and whether the page is past the end."""
     wanted = search["query"].casefold()
     ids = [film["id"] for film in MOVIES if wanted in film["title"].casefold()]
     skip = (search["page"] - 1) * search["page_size"]
@@ -106,7 +106,7 @@ def truth(stand_in: StandIn, search: dict[str, Any]) -> tuple[int, list[str], bo
 
 
 def check(stand_in: StandIn, search: dict[str, Any], answer: TestResponse) -> str:
-    """Fail unless the answer is true; what kind of answer it was."""
+    """Fail unless the response is correct. Returns the kind of response."""
     total, ids, is_past_the_end = truth(stand_in, search)
     assert not any(text in answer.text for text in PROVIDER_TEXTS)
     body = json.loads(answer.text)
@@ -138,10 +138,9 @@ def check(stand_in: StandIn, search: dict[str, Any], answer: TestResponse) -> st
     return str(answer.status_code)
 
 
-def test_every_answer_in_a_storm_is_true(
+def test_every_response_is_correct_or_a_problem(
     app: Flask, auth: Accounts, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
-    """Whatever the provider does, an answer is right and honest, or says that there is none."""
     dice = random.Random(1)
     searches: list[dict[str, Any]] = [
         {
@@ -165,7 +164,7 @@ def test_every_answer_in_a_storm_is_true(
 @pytest.mark.parametrize(
     ("refusals", "answered", "requests"), [(0.09, 0.999, 1.3), (0.3, 0.99, 1.7)]
 )
-def test_refusals_are_absorbed(
+def test_nearly_all_searches_succeed_with_few_requests(
     app: Flask,
     auth: Accounts,
     stand_in: StandIn,
@@ -173,7 +172,7 @@ def test_refusals_are_absorbed(
     answered: float,
     requests: float,
 ) -> None:
-    """Of cold searches nearly all are answered, at few requests each, however many are refused."""
+    """Whatever share of the requests is refused."""
     stand_in.faults = Faults(seed=1, refuse=refusals)
     number = SEARCHES // 2
     searches = [{"query": f"{n}", "page": 1, "page_size": 10} for n in range(number)]

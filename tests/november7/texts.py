@@ -1,4 +1,4 @@
-"""Query texts that a careless cache or client would confuse or mangle."""
+"""Query texts that a careless cache or client would change or confuse."""
 
 TEXTS = [
     *("cats & dogs", "cats", "cats &", "100%", "100%25", "a+b", "a b", "a%20b", "a%2Bb", "a  b"),

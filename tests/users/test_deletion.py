@@ -64,7 +64,7 @@ def test_an_interrupted_deletion_has_closed_the_account(
     headers: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its tokens are dead, its address is free, nothing personal is left, tallies are right."""
+    """Tokens are revoked, the address is free, personal data is gone, and tallies are correct."""
     interrupt(monkeypatch, after=1)
     assert client.delete(ME, headers=headers).status_code == 500
     assert client.get(ME, headers=headers).status_code == 401

@@ -1,4 +1,4 @@
-"""One's own account: reading it, renaming oneself, another password, leaving."""
+"""The user's own account: reading it, changing names and password, and deleting it."""
 
 from typing import Any
 
@@ -36,8 +36,7 @@ def vote(client: FlaskClient, headers: dict[str, str], movie_id: str, kind: str)
     assert client.put(path, json={"rating_type": kind}, headers=headers).status_code == 201
 
 
-def test_one_reads_ones_own_account(client: FlaskClient, auth: Accounts) -> None:
-    """The account is that of the token."""
+def test_a_user_can_read_the_account(client: FlaskClient, auth: Accounts) -> None:
     auth.register("eve@example.com")
     headers = auth.headers(ADA)
     user = {"id": 2, "email": ADA, "first_name": "", "last_name": ""}
@@ -46,10 +45,9 @@ def test_one_reads_ones_own_account(client: FlaskClient, auth: Accounts) -> None
 
 @pytest.mark.parametrize("member", ["first_name", "last_name"])
 @pytest.mark.parametrize("name", ["Ada", "", "Æ 李 🦊", "Robert'); DROP TABLE users;--", " x "])
-def test_one_changes_ones_names(
+def test_a_user_can_change_the_names(
     client: FlaskClient, headers: dict[str, str], member: str, name: str
 ) -> None:
-    """PATCH answers the user with the new name and leaves the other, and so it stays."""
     before = client.get(ME, headers=headers).get_json()
     answer = client.patch(ME, json={member: name}, headers=headers)
     assert (answer.status_code, answer.get_json()) == (200, before | {member: name})
@@ -60,17 +58,17 @@ def test_one_changes_ones_names(
 @pytest.mark.parametrize(
     "value", [7, "eve@example.com", None, [], {"a": {}}, "\ud800", "\0", 1e300]
 )
-def test_read_only_members_are_ignored_whatever_they_hold(
+def test_read_only_members_are_ignored_whatever_their_values(
     client: FlaskClient, headers: dict[str, str], member: str, value: Any
 ) -> None:
-    """PATCH takes `id` and `email`, and changes neither."""
     before = client.get(ME, headers=headers).get_json()
     answer = client.patch(ME, json={member: value}, headers=headers)
     assert (answer.status_code, answer.get_json()) == (200, before)
 
 
-def test_what_one_got_one_can_send_back(client: FlaskClient, headers: dict[str, str]) -> None:
-    """A user, as it was answered, is a valid PATCH of it."""
+def test_an_account_can_be_sent_back_as_received(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
     user = client.get(ME, headers=headers).get_json()
     assert client.patch(ME, json=user, headers=headers).get_json() == user
 
@@ -86,10 +84,9 @@ def test_what_one_got_one_can_send_back(client: FlaskClient, headers: dict[str, 
     ],
     ids=str,
 )
-def test_a_wrong_change_changes_nothing(
+def test_an_invalid_change_is_422_and_changes_nothing(
     app: Flask, client: FlaskClient, headers: dict[str, str], change: dict[str, Any]
 ) -> None:
-    """422 names the member, and the table is as before."""
     before = rows(app, "SELECT * FROM users")
     answer = client.patch(ME, json={"last_name": "Lovelace"} | change, headers=headers)
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, list(change))
@@ -99,7 +96,7 @@ def test_a_wrong_change_changes_nothing(
 def test_a_wrong_current_password_is_403(
     app: Flask, client: FlaskClient, headers: dict[str, str]
 ) -> None:
-    """Without the current password nothing is changed and nobody signed out."""
+    """The password does not change, and no sign-in ends."""
     before = rows(app, "SELECT password_hash FROM users")
     change = {"current_password": "not the password", "new_password": NEW_PASSWORD}
     assert client.post(PASSWORDS, json=change, headers=headers).status_code == 403
@@ -111,14 +108,13 @@ def test_a_wrong_current_password_is_403(
 def test_a_weak_new_password_is_refused(
     client: FlaskClient, headers: dict[str, str], password: str
 ) -> None:
-    """A new password is judged as at registration, with one's own address as a hint."""
+    """The email address counts as a hint."""
     change = {"current_password": PASSWORD, "new_password": password}
     answer = client.post(PASSWORDS, json=change, headers=headers)
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["new_password"])
 
 
 def test_only_the_new_password_signs_in(client: FlaskClient, headers: dict[str, str]) -> None:
-    """After a change the old password is as good as any wrong one."""
     change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     assert client.post(PASSWORDS, json=change, headers=headers).status_code == 204
     attempts = [
@@ -132,7 +128,7 @@ def test_only_the_new_password_signs_in(client: FlaskClient, headers: dict[str, 
     ("meanwhile", "expected"),
     [("DELETE FROM users", 401), ("UPDATE users SET password_hash = 'changed'", 403)],
 )
-def test_a_change_of_password_that_something_overtakes_fails(
+def test_a_password_change_during_another_change_fails(
     app: Flask,
     client: FlaskClient,
     headers: dict[str, str],
@@ -140,7 +136,7 @@ def test_a_change_of_password_that_something_overtakes_fails(
     meanwhile: str,
     expected: int,
 ) -> None:
-    """401 if the account was deleted meanwhile, 403 if the current password no longer is."""
+    """401 if the account was deleted meanwhile, 403 if the password was changed."""
     hash_password = passwords.hash_password
 
     def overtaken(password: str) -> str:
@@ -154,20 +150,18 @@ def test_a_change_of_password_that_something_overtakes_fails(
     assert client.post(PASSWORDS, json=change, headers=headers).status_code == expected
 
 
-def test_others_stay_signed_in_when_one_changes_ones_password(
+def test_a_password_change_does_not_end_sign_ins_of_other_users(
     client: FlaskClient, auth: Accounts, headers: dict[str, str]
 ) -> None:
-    """A change of password ends the sign-ins of that account alone."""
     eve = auth.headers("eve@example.com")
     change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     client.post(PASSWORDS, json=change, headers=headers)
     assert client.get(ME, headers=eve).status_code == 200
 
 
-def test_leaving_removes_account_ratings_and_sign_ins(
+def test_deletion_removes_the_account_its_ratings_and_its_sign_ins(
     app: Flask, client: FlaskClient, headers: dict[str, str]
 ) -> None:
-    """DELETE leaves no row of the user behind."""
     vote(client, headers, first_movie(client, headers)["id"], "UPVOTE")
     answer = client.delete(ME, headers=headers)
     assert (answer.status_code, answer.data) == (204, b"")
@@ -175,10 +169,9 @@ def test_leaving_removes_account_ratings_and_sign_ins(
         assert rows(app, f"SELECT * FROM {table}") == []
 
 
-def test_the_votes_of_who_leaves_no_longer_count(
+def test_votes_of_a_deleted_account_are_not_counted(
     app: Flask, client: FlaskClient, auth: Accounts, headers: dict[str, str]
 ) -> None:
-    """The tallies lose the votes of the one and keep the other's, and agree with the ratings."""
     eve = auth.headers("eve@example.com")
     movie_id = first_movie(client, headers)["id"]
     vote(client, headers, movie_id, "UPVOTE")
@@ -190,25 +183,22 @@ def test_the_votes_of_who_leaves_no_longer_count(
         assert tallies.disagreements() == 0
 
 
-def test_the_id_of_who_left_is_never_given_again(
+def test_the_id_of_a_deleted_account_is_never_reused(
     client: FlaskClient, auth: Accounts, headers: dict[str, str]
 ) -> None:
-    """The newest account's id is not the next one's once it is deleted, on SQLite either."""
     gone = client.get(ME, headers=headers).get_json()["id"]
     client.delete(ME, headers=headers)
     assert auth.register()["id"] > gone
 
 
-def test_the_address_of_who_left_is_free(
+def test_the_address_of_a_deleted_account_can_be_registered_again(
     client: FlaskClient, auth: Accounts, headers: dict[str, str]
 ) -> None:
-    """One can come back under the same address, and begins anew."""
     client.delete(ME, headers=headers)
     assert client.get(ME, headers=auth.headers(ADA)).get_json()["email"] == ADA
 
 
 def test_a_command_creates_an_account(auth: Accounts, runner: FlaskCliRunner) -> None:
-    """`flask users create` makes an account that can sign in."""
     result = runner.invoke(args=["users", "create", ADA, "--password", PASSWORD])
     assert (result.exit_code, result.output) == (0, "account 1 created\n")
     assert auth.sign_in(ADA)
@@ -223,10 +213,9 @@ def test_a_command_creates_an_account(auth: Accounts, runner: FlaskCliRunner) ->
         ("eve@example.com", "password1", "too easy to guess"),
     ],
 )
-def test_the_command_holds_to_the_same_rules(
+def test_the_command_has_the_same_rules_as_registration(
     app: Flask, auth: Accounts, runner: FlaskCliRunner, email: str, password: str, said: str
 ) -> None:
-    """What registration refuses, `flask users create` refuses too, and says why."""
     auth.register(ADA)
     result = runner.invoke(args=["users", "create", email, "--password", password])
     assert result.exit_code != 0
@@ -234,8 +223,7 @@ def test_the_command_holds_to_the_same_rules(
     assert rows(app, "SELECT count(*) FROM users") == [(1,)]
 
 
-def test_no_password_is_on_the_command_line(app: Flask, runner: FlaskCliRunner) -> None:
-    """Without the option, the password is asked for, twice, and not shown."""
+def test_the_command_prompts_for_the_password(app: Flask, runner: FlaskCliRunner) -> None:
     result = runner.invoke(args=["users", "create", ADA], input=f"{PASSWORD}\n{PASSWORD}\n")
     assert result.exit_code == 0
     assert PASSWORD not in result.output

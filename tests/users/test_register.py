@@ -1,4 +1,4 @@
-"""Registering: who gets an account, under which address, with which password."""
+"""Registration: email addresses, passwords and names."""
 
 import sys
 import threading
@@ -29,8 +29,7 @@ def account(**members: Any) -> dict[str, Any]:
     return {"email": ADA, "password": PASSWORD} | members
 
 
-def test_an_account_is_what_was_asked_for(client: FlaskClient) -> None:
-    """201 gives the four members of a user, and no password."""
+def test_registration_returns_the_account_without_its_password(client: FlaskClient) -> None:
     answer = client.post(REGISTER, json=account(first_name="Ada", last_name="Lovelace"))
     names = {"first_name": "Ada", "last_name": "Lovelace"}
     assert answer.status_code == 201
@@ -38,7 +37,6 @@ def test_an_account_is_what_was_asked_for(client: FlaskClient) -> None:
 
 
 def test_names_are_optional(client: FlaskClient) -> None:
-    """Names that aren't given are empty strings."""
     user = client.post(REGISTER, json=account()).get_json()
     assert (user["first_name"], user["last_name"]) == ("", "")
 
@@ -54,10 +52,9 @@ def test_names_are_optional(client: FlaskClient) -> None:
         ("o'brien+films@example.com", "o'brien+films@example.com"),
     ],
 )
-def test_an_address_comes_back_as_it_was_given_but_trimmed(
+def test_an_address_is_returned_as_given_and_trimmed(
     client: FlaskClient, given: str, kept: str
 ) -> None:
-    """Neither letter case nor the spelling of the domain is changed."""
     answer = client.post(REGISTER, json=account(email=given))
     assert (answer.status_code, answer.get_json()["email"]) == (201, kept)
 
@@ -76,10 +73,9 @@ def test_an_address_comes_back_as_it_was_given_but_trimmed(
         ("δοκιμή@example.com", "ΔΟΚΙΜΉ@example.com"),
     ],
 )
-def test_an_address_is_one_account_in_every_spelling(
+def test_another_spelling_of_a_registered_address_is_409(
     client: FlaskClient, auth: Accounts, first: str, second: str
 ) -> None:
-    """409 for another letter case, composition or encoding of an address that is taken."""
     auth.register(first)
     assert client.post(REGISTER, json=account(email=second)).status_code == 409
 
@@ -128,7 +124,6 @@ def test_the_length_of_a_password_counts_after_normalization(client: FlaskClient
 
 
 def test_the_database_keeps_addresses_unique(app: Flask, client: FlaskClient) -> None:
-    """A second row with the same key is refused by a constraint, not only by us."""
     client.post(REGISTER, json=account())
     with app.app_context():
         db.session.add(User(email="x", email_key=ADA, password_hash=""))
@@ -136,8 +131,9 @@ def test_the_database_keeps_addresses_unique(app: Flask, client: FlaskClient) ->
             db.session.commit()
 
 
-def test_of_many_at_once_one_gets_the_address(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten registrations of one address, all past the look-up: one 201, else 409, and one row."""
+def test_one_of_ten_simultaneous_registrations_gets_the_address(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     barrier = threading.Barrier(10)
     hash_password = passwords.hash_password
 
@@ -164,7 +160,7 @@ def test_of_many_at_once_one_gets_the_address(app: Flask, monkeypatch: pytest.Mo
     ],
 )
 def test_a_password_that_is_easy_to_guess_is_refused(client: FlaskClient, password: str) -> None:
-    """What everybody tries is 422, and so are one's own names and address."""
+    """The user's names and address count as hints."""
     mine = account(password=password, first_name="Augusta", last_name="Lovelace")
     answer = client.post(REGISTER, json=mine)
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["password"])
@@ -175,14 +171,13 @@ def test_a_password_that_is_easy_to_guess_is_refused(client: FlaskClient, passwo
     ["zebra fjord quilt", "пароль для фильмов", "🎬🍿🦊🌋🚲🎷🪐🧩", "wq7\tRk2!", "x9$" * 42 + "Lq"],
 )
 def test_a_password_may_have_any_characters(client: FlaskClient, password: str) -> None:
-    """Spaces, other scripts, emoji and tabs are all fine, and the same password signs in."""
     assert client.post(REGISTER, json=account(password=password)).status_code == 201
     credentials = {"email": ADA, "password": password}
     assert client.post("/api/v1/auth/token/", json=credentials).status_code == 200
 
 
-def test_hints_are_of_who_chooses_the_password(request: pytest.FixtureRequest) -> None:
-    """Passwords that are judged at the same time are each judged with their own hints."""
+def test_each_password_is_judged_with_the_hints_of_its_user(request: pytest.FixtureRequest) -> None:
+    """Even if several are judged at the same time."""
     request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
     sys.setswitchinterval(1e-6)  # seconds for which a thread runs
     words = [f"zqx{number}vkjw{number * 7}" for number in range(40)]
@@ -195,10 +190,9 @@ def test_hints_are_of_who_chooses_the_password(request: pytest.FixtureRequest) -
         assert all(pool.map(is_weak, words))
 
 
-def test_judging_has_a_bounded_number_of_turns(
+def test_a_request_that_cannot_judge_in_time_is_429(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Passwords are judged one at a time, and who gets no turn is told to come back."""
     monkeypatch.setattr(passwords, "TURN_TIMEOUT", 0.01)
     monkeypatch.setattr(passwords, "_judge", threading.Semaphore(0))
     answer = client.post(REGISTER, json=account())
@@ -218,7 +212,6 @@ def test_judging_has_a_bounded_number_of_turns(
 def test_judging_a_password_has_a_bounded_cost(
     monkeypatch: pytest.MonkeyPatch, password: str, judged: int
 ) -> None:
-    """The number of look-ups of zxcvbn depends neither on length nor on symbols."""
     looked_up: list[str] = []
     dictionary_match = matching.dictionary_match
 
@@ -253,8 +246,9 @@ def test_a_strong_password_with_many_symbols_is_accepted(password: str) -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_members_have_lengths(client: FlaskClient, member: str, value: str, expected: int) -> None:
-    """The longest and shortest values pass; one character more or less is 422 of that member."""
+def test_the_length_of_each_member_is_limited(
+    client: FlaskClient, member: str, value: str, expected: int
+) -> None:
     answer = client.post(REGISTER, json=account(**{member: value}))
     assert answer.status_code == expected
     assert expected == 201 or list(answer.get_json()["errors"]) == [member]
@@ -277,8 +271,7 @@ def test_members_have_lengths(client: FlaskClient, member: str, value: str, expe
         *("ada@example.com\u0000", "ada\u202e@example.com", '"ada"@example.com'),
     ],
 )
-def test_what_is_no_address_is_refused(app: Flask, client: FlaskClient, email: str) -> None:
-    """422 of the member `email`, and no account."""
+def test_an_invalid_address_is_422(app: Flask, client: FlaskClient, email: str) -> None:
     answer = client.post(REGISTER, json=account(email=email))
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["email"])
     assert rows(app, "SELECT id FROM users") == []
@@ -286,21 +279,18 @@ def test_what_is_no_address_is_refused(app: Flask, client: FlaskClient, email: s
 
 @pytest.mark.parametrize("member", ["email", "password"])
 def test_address_and_password_are_required(client: FlaskClient, member: str) -> None:
-    """422 names the member that is missing."""
     incomplete = {name: value for name, value in account().items() if name != member}
     answer = client.post(REGISTER, json=incomplete)
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, [member])
 
 
 @pytest.mark.parametrize("member", ["id", "is_admin", "password_hash", "email_key", "Email"])
-def test_nothing_else_can_be_set(client: FlaskClient, member: str) -> None:
-    """A member that registration doesn't have is 422, read-only ones included."""
+def test_unknown_and_read_only_members_are_422(client: FlaskClient, member: str) -> None:
     answer = client.post(REGISTER, json=account(**{member: 1}))
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, [member])
 
 
 def test_the_password_is_stored_as_an_argon2id_hash(app: Flask, auth: Accounts) -> None:
-    """The table of users holds no password."""
     auth.register()
     [row] = rows(app, "SELECT * FROM users")
     assert PASSWORD not in str(row)

@@ -1,4 +1,4 @@
-"""When tokens die: at once at refresh and verify, within five seconds everywhere else."""
+"""Revoked tokens: refresh and verify refuse them at once, other endpoints within five seconds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ End = Callable[[FlaskClient, dict[str, str]], None]
 
 @dataclass
 class Clock:
-    """What the remembered sign-ins are timed by."""
+    """The clock of the cached sign-ins."""
 
     seconds: float = 0.0
 
@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the remembered sign-ins, of which there are none yet."""
+    """The clock of the cached sign-ins. The caches are empty."""
     clock = Clock()
     live: TTLCache[str, Identity] = TTLCache(100, ttl=auth_tokens.LIVE_FOR, timer=clock)
     monkeypatch.setattr(auth_tokens, "_live", live)
@@ -73,54 +73,49 @@ def delete_account(client: FlaskClient, tokens: dict[str, str]) -> None:
 
 @pytest.fixture(params=[sign_out, change_password, delete_account], ids=lambda end: end.__name__)
 def end(request: pytest.FixtureRequest) -> End:
-    """One of the three ways in which a sign-in ends."""
+    """Each of the three ways to end a sign-in."""
     ending: End = request.param
     return ending
 
 
-def test_a_dead_token_refreshes_nothing_at_once(
+def test_refresh_refuses_a_revoked_token_at_once(
     client: FlaskClient, tokens: dict[str, str], end: End
 ) -> None:
-    """Refreshing asks the database each time."""
     end(client, tokens)
     answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
     assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("kind", ["access", "refresh"])
-def test_a_dead_token_verifies_no_more_at_once(
+def test_verify_refuses_a_revoked_token_at_once(
     client: FlaskClient, tokens: dict[str, str], end: End, kind: str
 ) -> None:
-    """Verifying asks the database each time, even of a token that was good a moment ago."""
     assert client.get(ME, headers=bearer(tokens)).status_code == 200
     end(client, tokens)
     answer = client.post("/api/v1/auth/verify/", json={"token": tokens[kind]})
     assert answer.status_code == 401
 
 
-def test_a_dead_token_opens_nothing_where_it_died(
+def test_the_process_that_ended_a_sign_in_refuses_its_tokens_at_once(
     client: FlaskClient, tokens: dict[str, str], end: End
 ) -> None:
-    """The process that ended a sign-in forgets it at once."""
     assert client.get(ME, headers=bearer(tokens)).status_code == 200
     end(client, tokens)
     assert client.get(ME, headers=bearer(tokens)).status_code == 401
 
 
-def test_every_access_token_of_a_sign_in_dies_with_it(
+def test_all_access_tokens_of_a_sign_in_are_revoked_with_it(
     client: FlaskClient, tokens: dict[str, str], end: End
 ) -> None:
-    """What was made by refreshing dies too."""
     made = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]}).get_json()
     assert client.get(ME, headers=bearer(made)).status_code == 200
     end(client, tokens)
     assert client.get(ME, headers=bearer(made)).status_code == 401
 
 
-def test_a_token_that_died_elsewhere_is_dead_within_five_seconds(
+def test_a_token_that_another_process_revoked_is_refused_within_five_seconds(
     app: Flask, client: FlaskClient, tokens: dict[str, str], clock: Clock
 ) -> None:
-    """A process that didn't end the sign-in itself notices before five seconds are over."""
     assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 200
     with app.app_context():  # as another worker does
         db.session.execute(text("DELETE FROM sign_ins"))
@@ -129,10 +124,9 @@ def test_a_token_that_died_elsewhere_is_dead_within_five_seconds(
     assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 401
 
 
-def test_asking_again_does_not_keep_a_dead_token_alive(
+def test_requests_do_not_extend_the_five_seconds(
     app: Flask, client: FlaskClient, tokens: dict[str, str], clock: Clock
 ) -> None:
-    """The five seconds count from when the database was asked, not from the last request."""
     for second in range(4):
         clock.seconds = second
         assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 200
@@ -144,10 +138,9 @@ def test_asking_again_does_not_keep_a_dead_token_alive(
     assert client.get("/api/v1/movies/top/", headers=bearer(tokens)).status_code == 401
 
 
-def test_a_live_token_costs_one_look_in_five_seconds(
+def test_a_valid_token_is_looked_up_once_in_four_seconds(
     client: FlaskClient, tokens: dict[str, str], clock: Clock, statements: list[str]
 ) -> None:
-    """Between looks the database is not asked for the sign-in, and after that it is."""
     looks = []
     for clock.seconds in (0.0, 1.0, 3.9, 4.1):
         statements.clear()
@@ -156,20 +149,18 @@ def test_a_live_token_costs_one_look_in_five_seconds(
     assert looks == [1, 0, 0, 1]
 
 
-def test_a_new_password_needs_a_new_sign_in(
+def test_a_password_change_ends_all_sign_ins(
     client: FlaskClient, auth: Accounts, tokens: dict[str, str]
 ) -> None:
-    """Changing the password ends all sign-ins, and then only the new password gives another."""
     other = auth.sign_in(ADA)
     change_password(client, tokens)
     assert client.get(ME, headers=bearer(other)).status_code == 401
     assert client.get(ME, headers=bearer(auth.sign_in(ADA, NEW_PASSWORD))).status_code == 200
 
 
-def test_a_sign_in_that_a_new_password_overtakes_fails(
+def test_a_sign_in_during_a_password_change_fails(
     app: Flask, client: FlaskClient, auth: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who proved the old password just before it was changed gets no tokens."""
     auth.register(ADA)
     verify = passwords.verify
 
@@ -186,39 +177,35 @@ def test_a_sign_in_that_a_new_password_overtakes_fails(
     assert rows(app, "SELECT id FROM sign_ins") == []
 
 
-def test_a_dead_users_token_never_opens_a_strangers_account(
+def test_tokens_of_a_deleted_account_never_identify_a_new_account(
     client: FlaskClient, auth: Accounts, tokens: dict[str, str]
 ) -> None:
-    """Whoever registers after an account was deleted is not opened by its tokens."""
     delete_account(client, tokens)
     auth.register("eve@example.com")
     assert client.get(ME, headers=bearer(tokens)).status_code == 401
 
 
-def test_purging_drops_what_has_expired(
+def test_purge_deletes_expired_sign_ins(
     app: Flask, auth: Accounts, tokens: dict[str, str], runner: FlaskCliRunner
 ) -> None:
-    """`flask tokens purge` deletes sign-ins whose refresh token has expired, and counts them."""
     with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True):
         result = runner.invoke(args=["tokens", "purge"])
     assert (result.exit_code, result.stdout) == (0, "1 sign-ins purged\n")
     assert rows(app, "SELECT id FROM sign_ins") == []
 
 
-def test_purging_leaves_what_is_live(
+def test_purge_keeps_active_sign_ins(
     client: FlaskClient, tokens: dict[str, str], runner: FlaskCliRunner
 ) -> None:
-    """`flask tokens purge` signs nobody out."""
     with time_machine.travel(datetime.now(UTC) + timedelta(days=29), tick=True):
         assert runner.invoke(args=["tokens", "purge"]).stdout == "0 sign-ins purged\n"
         answer = client.post("/api/v1/auth/refresh/", json={"refresh": tokens["refresh"]})
     assert answer.status_code == 200
 
 
-def test_purging_works_in_batches(
+def test_purge_deletes_in_batches(
     app: Flask, auth: Accounts, runner: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many have expired, no transaction deletes more than a batch."""
     monkeypatch.setattr(service, "PURGE_BATCH", 2)
     auth.register(ADA)
     for _ in range(5):
@@ -228,10 +215,9 @@ def test_purging_works_in_batches(
         assert list(service.purge()) == []
 
 
-def test_a_user_keeps_the_newest_sign_ins(
+def test_a_sign_in_over_the_maximum_ends_the_oldest(
     client: FlaskClient, auth: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sign-in too many ends the oldest, at once in the same process, and no other user's."""
     monkeypatch.setattr(service, "MAX_SIGN_INS", 3)
     eve = auth.headers("eve@example.com")
     auth.register(ADA)
@@ -244,10 +230,9 @@ def test_a_user_keeps_the_newest_sign_ins(
     assert seen == [401, 200, 200, 200, 200]
 
 
-def test_a_token_of_an_ended_sign_in_costs_one_look(
+def test_a_revoked_token_is_looked_up_once(
     app: Flask, client: FlaskClient, tokens: dict[str, str], statements: list[str]
 ) -> None:
-    """Whoever goes on sending a revoked token does not make the database work each time."""
     with app.app_context():  # as another worker does
         db.session.execute(text("DELETE FROM sign_ins"))
         db.session.commit()
@@ -260,10 +245,9 @@ def test_a_token_of_an_ended_sign_in_costs_one_look(
 
 
 @pytest.mark.parametrize("end", [change_password, delete_account], ids=lambda end: end.__name__)
-def test_a_request_just_before_the_commit_does_not_keep_a_token_alive(
+def test_a_request_just_before_the_commit_does_not_keep_a_token_valid(
     app: Flask, client: FlaskClient, tokens: dict[str, str], end: End
 ) -> None:
-    """A request that still finds the sign-in while it is being ended leaves nothing behind."""
     seen: list[int] = []
 
     def request() -> None:
