@@ -42,14 +42,13 @@ def _private_directory(directory: Path) -> Path:
     return directory
 
 
-def create_private(path: Path) -> Path:
+def _create_private(path: Path) -> None:
     """Create a file that only its owner can read, before SQLite creates one that everybody can.
 
     SQLite gives its write-ahead log the permissions of the database.
     """
     with suppress(OSError):  # SQLite reports what is wrong with the path
         path.touch(mode=0o600)
-    return path
 
 
 def _own_secret(path: Path) -> str:
@@ -75,6 +74,6 @@ def _database_url(url: str, directory: Path) -> URL:
         parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() == "sqlite":
-        create_private(Path(str(parsed.database)))
+    if parsed.get_backend_name() == "sqlite" and parsed.database:  # else it is in memory
+        _create_private(Path(parsed.database))
     return parsed
