@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from movies.counters import WINDOW, Count, open_counters
-from movies.settings import REDIS_TIMEOUTS
+from movies.settings import open_redis
 
 IPV6_PREFIX = 64  # bits: the least that one customer is given (RFC 6177)
 
@@ -82,10 +79,8 @@ def init_app(app: Flask) -> None:
     """Have `app` count requests and add the headers, unless RATELIMIT_ENABLED is false."""
     if not app.config["RATELIMIT_ENABLED"]:
         return
-    redis = None
-    if url := app.config["REDIS_URL"]:
-        redis = Redis.from_url(url, **REDIS_TIMEOUTS, retry=Retry(NoBackoff(), retries=1))
-    app.extensions["rate_limits"] = open_counters(redis, Path(app.config["INSTANCE_DIR"]))
+    directory = Path(app.config["INSTANCE_DIR"])
+    app.extensions["rate_limits"] = open_counters(open_redis(app.config), directory)
     app.after_request(_add_headers)
 
 

@@ -4,9 +4,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from requests.adapters import BaseAdapter
 
 from movies.movies.registry import remember_quietly
@@ -16,7 +13,7 @@ from movies.november7.client import Client
 from movies.november7.sample.adapter import EmbeddedAdapter
 from movies.november7.session import ProviderSession
 from movies.november7.transport import BoundedHTTPAdapter
-from movies.settings import REDIS_TIMEOUTS
+from movies.settings import open_redis
 
 EMBEDDED = "http://november7.invalid/"  # a name that never resolves (RFC 2606)
 
@@ -24,11 +21,7 @@ EMBEDDED = "http://november7.invalid/"  # a name that never resolves (RFC 2606)
 def init_app(app: Flask) -> None:
     """Put the client at `app.extensions["november7"]`."""
     config = app.config
-    redis = None
-    if config["REDIS_URL"]:
-        redis = Redis.from_url(
-            config["REDIS_URL"], **REDIS_TIMEOUTS, retry=Retry(NoBackoff(), retries=1)
-        )
+    redis = open_redis(config)
     wire: BaseAdapter = BoundedHTTPAdapter() if config["NOVEMBER7_URL"] else EmbeddedAdapter()
     store = open_store(
         path=Path(config["INSTANCE_DIR"]) / "november7-cache.sqlite",

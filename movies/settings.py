@@ -2,16 +2,21 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import URL, make_url
 
 from movies.database import READS, bind
 
 SECRET_BYTES = 32
-REDIS_TIMEOUTS = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
+REDIS_TIMEOUT = 0.5  # seconds to connect, and for a response
 
 
 def complete(app: Flask) -> None:
@@ -27,7 +32,19 @@ def complete(app: Flask) -> None:
     config.update(
         API_TITLE="Movies API",
         OPENAPI_VERSION="3.1.0",
-        JWT_COOKIE_CSRF_PROTECT=False,
+        JWT_COOKIE_CSRF_PROTECT=False,  # tokens are in no cookie, so they need no claim `csrf`
+    )
+
+
+def open_redis(config: Mapping[str, Any]) -> Redis | None:
+    """A client of REDIS_URL, which repeats a failed command once; None if it is not set."""
+    if not config["REDIS_URL"]:
+        return None
+    return Redis.from_url(
+        config["REDIS_URL"],
+        socket_timeout=REDIS_TIMEOUT,
+        socket_connect_timeout=REDIS_TIMEOUT,
+        retry=Retry(NoBackoff(), retries=1),
     )
 
 
