@@ -8,14 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 from werkzeug.serving import make_server
 
 from movies import create_app
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
 PAGES = {"redoc": "/api/schema/redoc/", "swagger-ui": "/api/schema/swagger-ui/"}
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
-"""The border to November 7, the external movie provider. Imports neither Flask nor the database.
+"""Everything about November 7, the external movie provider. Imports neither Flask nor SQLAlchemy.
 
-`client` speaks our vocabulary; `flights` lets one request answer many callers; `session` caches
-what was true; `transport` does what it takes on the wire to get a true answer, or raises.
+The rest of the product uses `client`. `singleflight` lets one request answer many callers,
+`session` caches valid responses, and `transport` sends requests until one is answered validly.
 """

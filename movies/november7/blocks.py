@@ -73,6 +73,7 @@ class Block:
     is_complete: bool = True
 
     def is_fresh(self, now: float) -> bool:
+        """Whether it is fresh at `now`, a Unix time in seconds."""
         return now < self.expires_at
 
 

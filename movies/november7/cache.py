@@ -1,7 +1,6 @@
 """The cache of blocks: what was read a moment ago in memory, everything in a store."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -31,8 +30,7 @@ class BlockCache:
         self.store = store
         self._stale = stale
         self._lock = Lock()
-        size: Callable[[Block], int] = lambda block: 1 + len(block.movies)  # noqa: E731
-        self._memory: TTLCache[str, Block] = TTLCache(MEMORY_MOVIES, memory, getsizeof=size)
+        self._memory: TTLCache[str, Block] = TTLCache(MEMORY_MOVIES, memory, getsizeof=_size)
 
     @property
     def is_failing(self) -> bool:
@@ -58,6 +56,11 @@ class BlockCache:
         """Keep a block in memory for a moment."""
         with self._lock:
             self._memory[key] = block
+
+
+def _size(block: Block) -> int:
+    """What a block counts in memory: its movies, and one so that empty blocks count too."""
+    return 1 + len(block.movies)
 
 
 def open_store(*, path: Path, redis: Redis | None, max_bytes: int, stale: float) -> FailSoftStore:

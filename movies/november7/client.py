@@ -128,16 +128,14 @@ class Client:
             parts.append((key, replace(page, reason=reason or "miss")))
         return joined(parts, skip, limit)
 
-    def walk(self, *, deadline: float | None = None, refresh: bool = False) -> Iterator[Block]:
-        """The whole catalogue, block by block, one request at a time.
+    def walk(self, *, refresh: bool = False) -> Iterator[Block]:
+        """The whole catalogue, block by block, one request at a time, each with its own deadline.
 
-        `deadline`: seconds for all blocks; by default each has a deadline of its own. `refresh`:
-        fetch every block, else those that are fresh in the cache count. No block is stale. Raises
-        as `search`.
+        `refresh`: fetch every block; else blocks that are fresh in the cache are taken from there.
+        No block is stale. Raises Unavailable, or a kind of it.
         """
-        until = Deadline.after(deadline) if deadline is not None else None
         since = time.time() if refresh else None
-        return self._catalogue.walk(lambda: until or Deadline.after(self.deadline), since)
+        return self._catalogue.walk(lambda: Deadline.after(self.deadline), since)
 
     def find_movie(self, movie_id: str, *, caller: Hashable = None) -> ProviderMovie | None:
         """The movie with this id, in lower case, or None if the catalogue has no such movie.

@@ -62,11 +62,10 @@ def test_a_walk_takes_no_stale_block(
     assert len(stand_in.requests) == 2
 
 
-def test_a_walk_ends_at_its_deadline(client: Client, stand_in: StandIn) -> None:
-    """One deadline for all blocks."""
+def test_a_walk_ends_at_the_deadline_of_a_block(client: Client, stand_in: StandIn) -> None:
     stand_in.faults = Faults(hang=1)
     with pytest.raises(TimedOut):
-        list(client.walk(deadline=0.2))
+        list(client.walk())
 
 
 def test_browsing_and_walking_share_their_blocks(many: Client, stand_in: StandIn) -> None:
