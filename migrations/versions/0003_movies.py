@@ -73,12 +73,14 @@ def upgrade() -> None:
 @contextmanager
 def _ratings() -> Iterator[BatchOperations]:
     """The ratings, to be altered. SQLite copies the table for it, and would lose two things."""
-    op.drop_index("ix_ratings_newest", "ratings")
+    is_copied = op.get_bind().dialect.name == "sqlite"
+    if is_copied:
+        op.drop_index("ix_ratings_newest", "ratings")
     with op.batch_alter_table("ratings", table_kwargs={"sqlite_autoincrement": True}) as batch:
         yield batch
-    op.create_index(
-        "ix_ratings_newest", "ratings", ["user_id", sa.text("created_at DESC"), sa.text("id DESC")]
-    )
+    if is_copied:
+        columns = ["user_id", sa.text("created_at DESC"), sa.text("id DESC")]
+        op.create_index("ix_ratings_newest", "ratings", columns)
 
 
 def _score(movies: sa.Table) -> None:
