@@ -20,7 +20,7 @@ CONNECTIONS = Gauge(
 TOTAL = 0  # in place of a process id: the counts of all workers that have ended
 # Bytes of the files that each process has, by prometheus_client's names for them. All series of
 # this application need less than half of that.
-SIZES = {"counter": 2**18, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_livemax": 2**16}
+SIZES = {"counter": 2**20, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_livemax": 2**16}
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")  # bytes
 
 

@@ -42,20 +42,21 @@ class PrivateRedis:
             return False
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[PrivateRedis]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRedis]:
     if not shutil.which("redis-server"):
         pytest.skip("redis-server is not installed")
-    running = PrivateRedis(tmp_path, free_port())
+    running = PrivateRedis(tmp_path_factory.mktemp("redis"), free_port())
     yield running
     running.kill()
     running.client.close()
 
 
-@pytest.fixture
-def api(server: PrivateRedis, tmp_path: Path) -> Iterator[Served]:
+@pytest.fixture(scope="module")
+def api(server: PrivateRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     url = f"redis://127.0.0.1:{server.port}/0"
-    with served(tmp_path, REDIS_URL=url, RATELIMIT_ENABLED="true") as running:
+    directory = tmp_path_factory.mktemp("served")
+    with served(directory, REDIS_URL=url, RATELIMIT_ENABLED="true") as running:
         yield running
 
 
@@ -83,9 +84,27 @@ def test_a_killed_redis_and_an_empty_one_cost_no_request(api: Served, server: Pr
     assert users.lost() == []
 
 
+def test_a_redis_that_evicts_costs_no_request(api: Served, server: PrivateRedis) -> None:
+    used = server.client.info("memory")["used_memory"]
+    server.client.config_set("maxmemory-policy", "allkeys-lru")
+    server.client.config_set("maxmemory", used + 100_000)
+    with traffic(api.url) as users:
+        for number in range(300):
+            if server.client.info("stats")["evicted_keys"]:
+                break
+            assert api.search(f"query {number}").ok
+            server.client.set(f"another application's {number}", "x" * 5_000)
+        assert server.client.info("stats")["evicted_keys"] > 0
+        assert users.goes_on()
+    server.client.config_set("maxmemory", 0)
+    assert set(users.outcomes) <= {"200", "201"}, users.unexpected
+    assert users.lost() == []
+
+
 def test_a_promoted_replica_costs_no_request(
     api: Served, server: PrivateRedis, tmp_path: Path
 ) -> None:
+    """The last of this module, as it ends the server."""
     replica = PrivateRedis(tmp_path, free_port(), "--replicaof", "127.0.0.1", str(server.port))
     try:
         with traffic(api.url) as users:
@@ -102,21 +121,5 @@ def test_a_promoted_replica_costs_no_request(
     finally:
         replica.kill()
         replica.client.close()
-    assert set(users.outcomes) <= {"200", "201"}, users.unexpected
-    assert users.lost() == []
-
-
-def test_a_redis_that_evicts_costs_no_request(api: Served, server: PrivateRedis) -> None:
-    used = server.client.info("memory")["used_memory"]
-    server.client.config_set("maxmemory-policy", "allkeys-lru")
-    server.client.config_set("maxmemory", used + 100_000)
-    with traffic(api.url) as users:
-        for number in range(300):
-            if server.client.info("stats")["evicted_keys"]:
-                break
-            assert api.search(f"query {number}").ok
-            server.client.set(f"another application's {number}", "x" * 5_000)
-        assert server.client.info("stats")["evicted_keys"] > 0
-        assert users.goes_on()
     assert set(users.outcomes) <= {"200", "201"}, users.unexpected
     assert users.lost() == []

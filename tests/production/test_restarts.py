@@ -41,20 +41,14 @@ def block(name: str, text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with postgresql_database("restarts") as url:
-        yield url
-
-
-@pytest.fixture
-def servers(database: str, tmp_path: Path) -> Iterator[list[Served]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Served]]:
     """Two servers on one database."""
     with ExitStack() as stack:
-        made = []
-        for name in ("a", "b"):
-            (tmp_path / name).mkdir()
-            made.append(stack.enter_context(served(tmp_path / name, DATABASE_URL=database)))
-        yield made
+        url = stack.enter_context(postgresql_database("restarts"))
+        yield [
+            stack.enter_context(served(tmp_path_factory.mktemp(name), DATABASE_URL=url))
+            for name in ("a", "b")
+        ]
 
 
 @pytest.fixture

@@ -60,14 +60,12 @@ def flask(api: Served, *command: str) -> None:
 
 def test_this_release_serves_on_the_schema_of_the_next(api: Served, migrations: str) -> None:
     with traffic(api.url) as users:
-        for _ in range(2):
-            flask(api, "db", "upgrade", "-d", migrations)
-            assert users.goes_on()
-            flask(api, "db", "downgrade", "-d", migrations)
-            assert users.goes_on()
+        flask(api, "db", "upgrade", "-d", migrations)
+        assert users.goes_on()
+        flask(api, "db", "downgrade", "-d", migrations)
+        assert users.goes_on()
     assert users.unexpected == []
     assert users.lost() == []
-    flask(api, "ratings", "check")
 
 
 def test_a_schema_that_is_too_old_is_503_until_it_is_migrated(api: Served) -> None:

@@ -1,5 +1,6 @@
 """Users who vote and search all the time, and what became of each of their requests."""
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from accounts import PASSWORD
 from helpers import eventually
 
 from movies.november7.sample.catalogue import sample_catalogue
+
+log = logging.getLogger(__name__)
 
 MOVIES = [movie["id"] for movie in sample_catalogue().movies][:8]
 USERS = 3
@@ -90,7 +93,7 @@ class Traffic:
             if self._stopping.is_set():
                 return
             user.act(number)
-            self._stopping.wait(0.01)
+            self._stopping.wait(0.05)
 
     def start(self) -> None:
         for thread in self._threads:
@@ -149,3 +152,5 @@ def traffic(url: str) -> Iterator[Traffic]:
         yield running
     finally:
         running.stop()
+        outcomes = dict(running.outcomes)
+        log.info("%s; errors for %.1f s", outcomes, running.seconds_of_errors)
