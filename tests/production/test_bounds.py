@@ -39,7 +39,7 @@ def fill(
     name, text = described.name, described.documentation
     for (method, route), value in product(routes, values):
         labels = ["method", "route", label]
-        key = mmap_key(name, f"{name}_total", labels, [method, route, value], text)  # type: ignore[no-untyped-call]
+        key = mmap_key(name, f"{name}_total", labels, [method, route, value], text)
         file.write_value(key, 1.0, 0.0)
     assert file._used < metrics.SIZES[kind] / 2
     file.close()
