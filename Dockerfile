@@ -20,7 +20,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
-COPY wsgi.py config.py port.py gunicorn.conf.py ./
+COPY wsgi.py config.py gunicorn.conf.py ./
 COPY migrations migrations
 COPY movies movies
 

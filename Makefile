@@ -15,13 +15,11 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run ## Serve on HOST and PORT, on a fresh machine too
-	@$(PY) port.py
-	@$(FLASK) db upgrade
+	@$(PY) -m tools.prepare
 	@exec $(PY) -m gunicorn wsgi:app
 
 dev: .venv/dev ## Serve on HOST and PORT, reloading on every change
-	@$(PY) port.py
-	@$(FLASK) db upgrade
+	@$(PY) -m tools.prepare
 	@exec $(FLASK) run --debug $$($(PY) -c 'from config import Config as c; print("-h", c.HOST, "-p", c.PORT)')
 
 test: .venv/dev ## Run all tests, or what ARGS names: make test ARGS="tests/test_cli.py -x"

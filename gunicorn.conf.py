@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import port
 from config import Config
 
 # Each worker counts in files of its own, and /metrics adds them up. Each run of a server has a
@@ -43,7 +42,7 @@ if "movies" not in sys.modules:  # not when the configuration is read again
 
 # Imported here, the code is shared by all workers. Each creates an application of its own, so no
 # connection, lock or thread is inherited.
-from movies import metrics, tracing  # noqa: E402
+from movies import metrics, port, tracing  # noqa: E402
 from movies.client_socket import SLOW_SENDERS  # noqa: E402
 from movies.database.connections import MAX_CALLERS  # noqa: E402
 from movies.november7.singleflight import MAX_WAITERS  # noqa: E402

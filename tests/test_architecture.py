@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top: code imports its own layer and those below it.
 LAYERS = [
     {"database", "november7", "logs", "urls", "schemas", "metrics", "counters", "representations"}
-    | {"client_socket"},
+    | {"client_socket", "port"},
     {"extensions", "settings", "problems", "access_log"},
     {"limits", "paging", "tracing"},
     {"api"},
@@ -92,7 +92,7 @@ def test_only_the_provider_imports_requests_cache() -> None:
 
 
 def test_the_product_imports_nothing_that_only_developers_use() -> None:
-    developers = {"stand_in", "tests", "bench"}
+    developers = {"stand_in", "tests", "bench", "tools"}
     found = {package.split(".")[0] for tree in PRODUCT.values() for package in imports(tree)}
     assert found & developers == set()
 

@@ -1,9 +1,6 @@
-"""Checks that the server can listen on HOST and PORT, before gunicorn or a command starts it."""
+"""Checks that a server can listen on an address, so that it can say what to set if it cannot."""
 
 import socket
-import sys
-
-from config import Config
 
 
 def refusal(host: str, port: int) -> str | None:
@@ -21,7 +18,3 @@ def refusal(host: str, port: int) -> str | None:
             f"Set HOST or PORT to another one, such as PORT={port % 65535 + 1}."
         )
     return None
-
-
-if __name__ == "__main__":
-    sys.exit(refusal(Config.HOST, Config.PORT))
