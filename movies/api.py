@@ -58,6 +58,8 @@ class Parser(FlaskParser):
         """
         if req.mimetype not in (PATCH_TYPES if req.method == "PATCH" else (JSON,)):
             raise UnsupportedMediaType
+        if (req.content_encoding or "identity").lower() != "identity":
+            raise UnsupportedMediaType
         data = _body(req)
         try:
             body = json.loads(

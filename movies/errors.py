@@ -185,8 +185,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
     UnsupportedMediaType: Problem(
         slug=None,
         status=415,
-        detail="The Content-Type of the body is not supported.",
-        when="The `Content-Type` of the body is not `application/json`.",
+        detail="The Content-Type or Content-Encoding of the body is not supported.",
+        when="The `Content-Type` of the body is not `application/json`, or the body is compressed.",
         retry=UNCHANGED,
     ),
     ValidationError: Problem(

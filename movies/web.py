@@ -144,6 +144,7 @@ def _add_headers(response: Response) -> Response:
     if response.status_code == 415:
         is_patch = request.method == "PATCH"
         headers["Accept"] = ", ".join(PATCH_TYPES) if is_patch else JSON  # RFC 9110, 15.5.16
+        headers["Accept-Encoding"] = "identity"  # RFC 9110, 12.5.3
         if is_patch:
             headers["Accept-Patch"] = ", ".join(PATCH_TYPES)  # RFC 5789, 2.2
     if current_app.config["HSTS"]:

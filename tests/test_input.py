@@ -1,5 +1,6 @@
 """Malformed and hostile bodies: each gets a 4xx problem on both databases and writes nothing."""
 
+import gzip
 import json
 from io import BytesIO, RawIOBase
 from typing import Any
@@ -134,6 +135,20 @@ def test_another_media_type_is_415(refused: Attacker, content_type: str | None) 
     for (method, path), body in BODIES.items():
         answer = refused(method, path, data=json.dumps(body), content_type=content_type)
         assert answer.status_code == 415, (method, path)
+
+
+def test_a_compressed_body_is_415(refused: Attacker) -> None:
+    for (method, path), body in BODIES.items():
+        data = gzip.compress(json.dumps(body).encode())
+        gzipped: Any = {"HTTP_CONTENT_ENCODING": "gzip", "CONTENT_TYPE": "application/json"}
+        answer = refused(method, path, data=data, environ_overrides=gzipped)
+        accepted = answer.headers.get("Accept-Encoding")
+        assert (answer.status_code, accepted) == (415, "identity"), (method, path)
+
+
+def test_a_body_may_be_called_uncompressed(client: FlaskClient, auth: Accounts) -> None:
+    headers = {**auth.headers(), "Content-Encoding": "Identity"}
+    assert client.patch("/api/v1/users/me/", headers=headers, json={}).status_code == 200
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
