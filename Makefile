@@ -11,21 +11,21 @@ SUITE := $(PARALLEL) --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
 .PHONY: help run dev test test-fast lint lint-deploy format migrate november7 bench lock upgrade-deps openapi \
 	vendor screenshots clean
 
-help: ## List the commands
+help: ## List all commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/run ## Serve on HOST and PORT, on a fresh machine too
+run: .venv/run ## Install what is needed, migrate the database, and run the service
 	@$(PY) -m tools.prepare
 	@exec $(PY) -m gunicorn wsgi:app
 
-dev: .venv/dev ## Serve on HOST and PORT, reloading on every change
+dev: .venv/dev ## Run the service, reloading on every change
 	@$(PY) -m tools.prepare
 	@exec $(FLASK) run --debug $$($(PY) -c 'from config import Config as c; print("-h", c.HOST, "-p", c.PORT)')
 
-test: .venv/dev ## Run all tests, or what ARGS names: make test ARGS="tests/test_cli.py -x"
+test: .venv/dev ## Run all tests, or those in ARGS: make test ARGS="tests/test_cli.py -x"
 	$(PYTEST) $(or $(ARGS),$(SUITE))
 
-test-fast: .venv/dev ## Run the quick tests, on SQLite only; ARGS is added
+test-fast: .venv/dev ## Run the fast tests, on SQLite only
 	$(PYTEST) $(PARALLEL) -m "not slow and not registry" -k "not postgresql and not redis" $(ARGS)
 
 lint: .venv/dev ## Check style, types and container files
@@ -41,21 +41,21 @@ format: .venv/dev ## Format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-migrate: .venv/run ## Bring the database up to date
+migrate: .venv/run ## Migrate the database to the newest revision
 	$(FLASK) db upgrade
 
-november7: .venv/run ## Serve the stand-in provider; ARGS=--help lists its faults
+november7: .venv/run ## Run the stand-in provider; ARGS=--help lists its faults
 	$(PY) -m stand_in $(ARGS)
 
-bench: .venv/dev ## Measure what docs/ quotes; ARGS=--help lists the measurements
+bench: .venv/dev ## Run the measurements that the docs quote; ARGS=--help lists them
 	$(PY) -m bench $(ARGS)
 
-lock: .venv/dev ## Pin what requirements*.in ask for; existing pins stay
+lock: .venv/dev ## Update the lock files from requirements*.in, keeping existing pins
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-otel.in -o requirements-otel.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
-upgrade-deps: .venv/dev ## Move every pin to the newest release
+upgrade-deps: .venv/dev ## Upgrade every pin to the newest release
 	$(COMPILE) --upgrade requirements.in -o requirements.txt
 	$(COMPILE) --upgrade requirements-otel.in -o requirements-otel.txt
 	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
@@ -70,15 +70,15 @@ openapi: .venv/run ## Write the OpenAPI document to docs/openapi.json
 vendor: .venv/run ## Download Swagger UI and ReDoc as movies/assets/vendor.json pins them; needs npm
 	$(PY) -m tools.vendor_assets
 
-screenshots: .venv/dev ## Make the pictures of the documentation pages; needs Chromium
+screenshots: .venv/dev ## Take screenshots of the documentation pages; needs Chromium
 	MOVIES_ENV_FILE= $(PY) -m tools.screenshots
 
-clean: ## Remove the environment and what tools left behind; instance/ stays
+clean: ## Delete the environment and caches, but not instance/
 	rm -rf .venv .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment. Each stamp is written after success only, so what was interrupted is done again;
-# an environment whose Python is gone, as after a system upgrade, is made anew.
+# The environment. Each stamp file is written after success only, so an interrupted installation is
+# repeated. If the environment's Python is gone, as after a system upgrade, it is created again.
 NEW_ENVIRONMENT := $(shell test ! -e .venv/made || $(PY) -c 'import pip' 2>&1 || rm -f .venv/made)
 
 .venv/made:

@@ -1,4 +1,4 @@
-"""One log line and two metrics for each request: who asked for what, how it went, how long."""
+"""One log line and two metrics for each request."""
 
 import logging
 import time

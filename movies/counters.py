@@ -1,7 +1,7 @@
 """Counters of rate limits: hits per key in windows of WINDOW seconds.
 
-They are kept in Redis or, without it, in a SQLite file, so that all workers count together. While
-that store fails, each process goes on counting by itself from the numbers that it saw last.
+They are stored in Redis or, without it, in a SQLite file, which all workers share. While the store
+fails, each process counts by itself, starting from the numbers that it saw last.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics: for whoever runs the service, not for its clients."""
+"""Liveness, readiness and metrics, for operators."""
 
 import logging
 import threading

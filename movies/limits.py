@@ -1,8 +1,7 @@
-"""Rate limits: which there are, by what they count, and what clients learn of them.
+"""Rate limits, and their response headers (draft-ietf-httpapi-ratelimit-headers-11).
 
 A limit allows a number of requests in each fixed window of WINDOW seconds, which begins with the
-first request. Every request that a limit applies to counts, whatever its outcome. Responses carry
-the fields of draft-ietf-httpapi-ratelimit-headers-11.
+first request. Every request to which a limit applies is counted, whether or not it succeeds.
 """
 
 import math
@@ -113,7 +112,7 @@ def limited(*limits: RateLimit) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def _add_headers(response: Response) -> Response:
-    """Add the limits that were counted, and what is left of them."""
+    """Add the limits that were counted, and the remaining requests."""
     counted: list[tuple[RateLimit, Count]] | None = g.get("rate_limits")
     if counted:
         response.headers["RateLimit-Policy"] = ", ".join(limit.policy for limit, _ in counted)

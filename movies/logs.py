@@ -1,7 +1,7 @@
 """Logs: one line per event on standard error, each with the ids of the request that caused it.
 
 In production a line is a JSON object, elsewhere it is text. Both escape what a client sent, so no
-line can be forged. No password, token or e-mail address is ever passed to a log call.
+line can be forged. No password, token or email address is ever passed to a log call.
 """
 
 import json

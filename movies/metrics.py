@@ -1,4 +1,4 @@
-"""Metrics of the server's workers, and the files in which they are kept."""
+"""Metrics of all workers of the server, and the files that store them."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Pages of lists, and the links between them."""
+"""Pagination of lists: pages and the links between them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The one client of November 7 that an application has, made from its settings."""
+"""Creates the November 7 client of an application from its settings."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,6 +46,6 @@ def init_app(app: Flask) -> None:
 
 
 def describe(app: Flask) -> str:
-    """Which provider an application uses; no more of its address than the host."""
+    """The provider that an application uses, without the path and credentials of its URL."""
     url = app.config["NOVEMBER7_URL"]
     return f"November 7 at {urlsplit(url).hostname}" if url else "the embedded sample catalogue"

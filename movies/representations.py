@@ -1,4 +1,4 @@
-"""How the body of a response travels: with an ETag, compressed, or not at all (304)."""
+"""ETags, conditional requests (304) and compression of responses."""
 
 import gzip
 from hashlib import sha256
@@ -18,10 +18,10 @@ _documentation_lock = Lock()
 
 
 def finish(response: Response) -> Response:
-    """Add an ETag and Cache-Control; replace a known body by 304, or compress it.
+    """Add an ETag and Cache-Control. Send 304 if the client has the body, else compress it.
 
-    A response is known if the request's `If-None-Match` holds its tag. Responses that hold tokens
-    are not compressed, because their compressed length could give the tokens away (BREACH).
+    The client has the body if `If-None-Match` contains its tag. Responses that contain tokens are
+    not compressed, because the compressed length could reveal a token (BREACH).
 
     This runs for every response, so it avoids Flask's slower accessors.
     """

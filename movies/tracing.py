@@ -1,7 +1,7 @@
 """OpenTelemetry traces of requests, statements, Redis commands and requests to November 7.
 
-They are recorded if the standard OTEL_* environment variables name an exporter, and cost nothing
-otherwise: nothing is imported then. requirements-otel.txt holds what is needed.
+They are recorded if the standard OTEL_* environment variables name an exporter. Otherwise
+OpenTelemetry is not imported. It is installed with requirements-otel.txt.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""How this application does HTTP: its JSON, its paths, its headers."""
+"""HTTP of the application: JSON, paths, proxies, CORS and response headers."""
 
 import re
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ MAX_AGE = 7200  # seconds; no browser keeps it longer than a day, Chromium two h
 
 
 class InvalidHost(BadRequest):
-    """The request has no `Host`, or one that cannot be a host."""
+    """The request has no `Host`, or an invalid one."""
 
 
 class IdConverter(IntegerConverter):

@@ -1,9 +1,9 @@
-"""The gunicorn worker: threads run the application, the main loop does all waiting for clients.
+"""The gunicorn worker: threads run the application, and the main loop waits for clients.
 
-gunicorn's own threaded worker lets clients hold its threads: one that sends or reads slowly keeps
-a thread for as long as it likes, and one that keeps a closed connection open stops the main loop
-for two seconds. Here the main loop reads a request before a thread gets it, sends what the client
-has not read yet after the thread is done, and closes without waiting. Each of these has a time-out.
+In gunicorn's own threaded worker, a client that sends or reads slowly occupies a thread, and one
+that does not close its connection blocks the main loop for two seconds. Here the main loop reads a
+request before a thread gets it, sends the rest of a response after the thread is done, and closes
+connections without waiting. Each of these has a timeout.
 
 Built on the methods and attributes of ThreadWorker without a leading underscore; TLS and HTTP/2
 are left to the load balancer. tests/test_slow_clients.py notices if gunicorn changes.

@@ -1,1 +1,1 @@
-"""The stand-in for November 7: the sample catalogue over HTTP, with switches for its faults."""
+"""The stand-in for November 7: a server of the sample catalogue with configurable faults."""

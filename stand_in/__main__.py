@@ -1,4 +1,4 @@
-"""November 7's stand-in as a command: `python -m stand_in --help`."""
+"""The command that runs the stand-in: `python -m stand_in --help`."""
 
 import signal
 import threading
@@ -36,7 +36,7 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8007, show_default=True, help="0: a free one."
 )
-@_share("--refuse", "Refused with one of --codes, though nothing is wrong with the request.")
+@_share("--refuse", "Refused with one of --codes, although the request is valid.")
 @click.option(
     "--codes",
     default="400,401,402,403,404,405,429",
@@ -51,15 +51,15 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
     default="0",
     show_default=True,
     callback=_span,
-    help="Time before any answer, or the least and the most of it.",
+    help="Time before any answer, or its minimum and maximum.",
 )
 @_share("--hang", "Never answered.")
-@_share("--malformed", "200 with JSON that breaks the contract as a whole.")
+@_share("--malformed", "200 with JSON that breaks the contract.")
 @_share("--html", "200 with an HTML page.")
 @_share("--truncated", "Closed before the whole body is sent.")
 @_share("--short", "200 with fewer items than the total promises.")
 @_share("--bad-movie", "200 with one item that breaks the contract.")
-@_share("--drip", "The right body, a byte at a time.")
+@_share("--drip", "The correct body, one byte at a time.")
 @click.option(
     "--drip-interval",
     metavar="SECONDS",
@@ -68,18 +68,18 @@ def _share(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
     show_default=True,
     help="Time between two bytes.",
 )
-@_share("--drip-headers", "The right answer, its headers a byte at a time.")
+@_share("--drip-headers", "The correct answer, with headers sent one byte at a time.")
 @_share("--reset", "Connection reset instead of an answer.")
-@_share("--error", "500 with a text that nobody should see.")
-@_share("--redirect", "307 to the same URL, without end.")
+@_share("--error", "500 with a text that must not reach clients.")
+@_share("--redirect", "307 to the same URL, endlessly.")
 @click.option("--cookies", is_flag=True, help="Set a cookie, and refuse requests that send one.")
-@click.option("--seed", type=int, help="Makes the sequence of fault kinds repeat itself.")
+@click.option("--seed", type=int, help="Seed of the sequence of faults.")
 @click.option("--verbose", is_flag=True, help="Log every request.")
 def main(host: str, port: int, verbose: bool, **switches: Any) -> None:
-    """Serve the sample catalogue as November 7 would.
+    """Serve the sample catalogue like November 7.
 
-    Every SHARE is the probability, from 0 to 1, that a valid request meets that kind;
-    it meets one at most. Runs until Ctrl-C or SIGTERM.
+    Every SHARE is the probability, from 0 to 1, that a valid request has that fault. A request has
+    at most one fault. Stop with Ctrl-C or SIGTERM.
     """
     try:
         stand_in = StandIn(None, Faults(**switches), host, port, verbose=verbose)
@@ -98,7 +98,7 @@ def main(host: str, port: int, verbose: bool, **switches: Any) -> None:
 
 
 def _described(faults: Faults) -> str:
-    """The switches that aren't at their default."""
+    """The options that differ from their defaults."""
     changed = [
         f"{field.name}={value}"
         for field in fields(faults)

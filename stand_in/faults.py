@@ -1,4 +1,4 @@
-"""The faults of the stand-in: which one a request meets, and what is answered then."""
+"""The faults of the stand-in: which fault a request gets, and the answer that it produces."""
 
 import json
 import math
@@ -55,10 +55,10 @@ _STRANGER = {
 
 
 class Fault(NamedTuple):
-    """The fault that one request meets.
+    """The fault of one request.
 
-    `latency` in seconds; `kind` one of FAULT_KINDS or None; `pick` in [0, 1) chooses
-    among the kind's variants.
+    `latency`: seconds. `kind`: one of FAULT_KINDS or None. `pick`: a number in [0, 1) that chooses
+    among the variants of the kind.
     """
 
     latency: float
@@ -68,11 +68,10 @@ class Fault(NamedTuple):
 
 @dataclass
 class Faults:
-    """How often a valid request meets which fault. Times are in seconds.
+    """The probability of each fault for a valid request. Times are in seconds.
 
-    A share is the probability of a fault for one request. A request meets one fault at most, so the
-    shares add up to 1 at most. The same `seed` gives the same sequence of faults. Raises ValueError
-    for numbers out of range.
+    A request has at most one fault, so the probabilities must not add up to more than 1. The same
+    `seed` gives the same sequence of faults. Raises ValueError for numbers out of range.
     """
 
     refuse: float = 0  # one of `codes`, with `retry_after` as Retry-After where given
@@ -119,7 +118,7 @@ class Faults:
 
 
 def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> Answer:
-    """What is sent instead of `answer`: the same, if the fault is in how it is sent."""
+    """The answer with the fault applied. Faults in how it is sent leave it unchanged."""
     match fault.kind:
         case "refuse":
             code = faults.codes[int(fault.pick * len(faults.codes))]
@@ -152,7 +151,7 @@ def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> An
 
 
 def with_cookie(answer: Answer, cookie: str | None) -> Answer:
-    """`answer` with a cookie of its own, or a refusal of a request that sent `cookie`."""
+    """`answer` with a cookie, or a refusal if the request sent `cookie`."""
     if cookie is not None:
         return json_answer(400, {"detail": REFUSAL})
     return answer._replace(headers={**answer.headers, "Set-Cookie": "session=1; Path=/"})

@@ -1,4 +1,4 @@
-"""November 7's stand-in over real HTTP."""
+"""The HTTP server of the stand-in."""
 
 import socket
 import struct
@@ -48,10 +48,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, answer: Answer, kind: str | None, interval: float, under_way: ExitStack
     ) -> None:
-        """Send `answer` as the kind wants it sent.
+        """Send `answer` according to the kind of fault.
 
-        It stops being under way before its last byte goes out: a client may come again as soon
-        as it has that, and mustn't count as two.
+        The request stops counting as in flight before its last byte is sent, because a client may
+        send the next request as soon as it has received that byte.
         """
         lines = [f"HTTP/1.1 {answer.status} {responses.get(answer.status, '')}"]
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
@@ -81,13 +81,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.sendall(rest)
 
     def _hang(self) -> None:
-        """Return when the client closes, or when the server does."""
+        """Wait until the client or the server closes the connection."""
         self.close_connection = True
         while self.connection.recv(1024):
             pass
 
     def _reset(self) -> None:
-        """Close so that the client gets RST: linger for no time, and skip the shutdown."""
+        """Close without lingering and without a shutdown, so that the client gets RST."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         socket.close(self.connection.detach())
@@ -141,11 +141,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class StandIn:
-    """November 7 on a port of this machine, as a context manager.
+    """A server that imitates November 7 on a local port. Use it as a context manager.
 
-    Assign `faults` to change how the next request is met; `requests` lists the targets
-    received, and `headers` the headers that came with each. Whoever has the whole answer no
-    longer counts as in flight.
+    Assign `faults` to change the faults of the next requests. `requests` lists the targets
+    received, and `headers` the headers of each request.
     """
 
     def __init__(
@@ -169,25 +168,25 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        """The root, with its slash; port 0 is replaced by a free one at the first start."""
+        """The root URL, with its slash. Port 0 is replaced by a free one at the first start."""
         return f"http://{self.host}:{self.port}/"
 
     def reset(self) -> None:
-        """Forget the requests received so far, and the most that were in flight."""
+        """Forget the requests received so far, and the highest number in flight."""
         with self._lock:
             self.requests: list[str] = []
             self.headers: list[dict[str, str]] = []
             self.most_in_flight = self.in_flight
 
     def start(self) -> None:
-        """Listen, and answer in the background. Raises OSError when the port is taken."""
+        """Listen, and answer in the background. Raises OSError if the port is in use."""
         server = _Server(self, (self.host, self.port))
         self.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self._server = server
 
     def stop(self) -> None:
-        """Refuse connections from now on and drop those there are; `start` undoes it."""
+        """Close all connections and refuse new ones, until `start` is called again."""
         if self._server:
             self._server.stop()
             self._server = None

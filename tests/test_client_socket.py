@@ -68,7 +68,7 @@ def test_what_was_read_ahead_comes_first(pair: tuple[ClientSocket, socket.socket
     assert [server.recv(4), server.recv(4), server.recv(4)] == [b"abcd", b"ef", b"gh"]
 
 
-def test_a_thread_does_not_wait_longer_than_the_time_out(
+def test_a_thread_does_not_wait_longer_than_the_timeout(
     pair: tuple[ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, client = pair
@@ -77,7 +77,7 @@ def test_a_thread_does_not_wait_longer_than_the_time_out(
     server.fill()
     server.setblocking(True)
     server.recv(1)
-    with pytest.raises(OSError):  # noqa: PT011  a time-out of either kind
+    with pytest.raises(OSError):  # noqa: PT011  a timeout of either kind
         server.recv(1)
     with pytest.raises(ConnectionResetError):
         server.recv(1)

@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation pages in docs/images, as `make screenshots` runs it.
+"""Take the screenshots of the documentation pages in docs/images (`make screenshots`).
 
 Needs Chromium.
 """

@@ -1,4 +1,4 @@
-"""Download the scripts and styles of the documentation pages, as `make vendor` runs it.
+"""Download the scripts and styles of the documentation pages (`make vendor`).
 
 `movies/assets/vendor.json` names each npm package with its version and its integrity hash. To
 update one, change the version, run `npm view PACKAGE@VERSION dist.integrity`, write the hash down

@@ -1,4 +1,4 @@
-"""Write the OpenAPI document to docs/openapi.json, as `make openapi` runs it."""
+"""Write the OpenAPI document to docs/openapi.json (`make openapi`)."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Everything about databases. Who adds a dialect changes these modules and no others.
+"""Everything about databases. To support another one, change only these modules.
 
-`types`: base class and column types. `connections`: options, pools and time-outs.
+`types`: base class and column types. `connections`: options, pools and timeouts.
 `outages`: what an error means. `extension`: how statements are run.
 """
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL and SQLite: their options, their pools, their time-outs.
+"""Connection options, pools and timeouts of PostgreSQL and SQLite.
 
 A process has two pools. Transactions use one and single SELECTs use the other, so writers that wait
 for a lock cannot keep searches and lists waiting. Their sizes add up to 20 connections.

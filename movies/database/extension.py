@@ -1,4 +1,4 @@
-"""Flask-SQLAlchemy with this project's ways to run statements."""
+"""The Flask-SQLAlchemy extension, with methods to run single statements and retry transactions."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps

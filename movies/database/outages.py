@@ -11,10 +11,10 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-# Connection failures, insufficient resources, operator intervention and time-outs, system errors.
+# Connection failures, insufficient resources, operator intervention and timeouts, system errors.
 OUTAGE_CLASSES = ("08", "53", "57", "58")
 READ_ONLY = "25006"  # a standby, or a primary that was demoted
-SESSION_ENDED = {"25P03", "25P04"}  # by a time-out for idle or long transactions
+SESSION_ENDED = {"25P03", "25P04"}  # by a timeout for idle or long transactions
 CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock
 LOCK_TIMEOUT = "55P03"
 NOT_MIGRATED = {"42P01", "42703"}  # undefined table, undefined column

@@ -1,1 +1,1 @@
-"""Movies: searched at November 7, remembered here, and voted on."""
+"""Searches, movies, ratings and vote counts."""

@@ -1,4 +1,4 @@
-"""The movies that were fetched from November 7, as it last described them."""
+"""Records the movies that were fetched from November 7, and looks up unknown ones there."""
 
 import logging
 import uuid
@@ -24,7 +24,7 @@ _KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.i
 
 
 class UnknownMovie(Exception):
-    """November 7's catalogue does not hold this movie."""
+    """November 7's catalogue does not contain this movie."""
 
 
 def november7() -> Client:
@@ -64,8 +64,8 @@ def remember_quietly(movies: list[ProviderMovie]) -> None:
 def require(movie_id: uuid.UUID, user_id: int) -> None:
     """Make sure that a movie is recorded here, looking it up in the catalogue if it is not.
 
-    `user_id`: who asks, so that the look-ups of one user do not crowd out those of others.
-    Raises UnknownMovie, or Unavailable if the look-up failed.
+    `user_id`: who asks, so that the lookups of one user do not crowd out those of others.
+    Raises UnknownMovie, or Unavailable if the lookup failed.
     """
     if is_known(movie_id):
         return

@@ -1,8 +1,8 @@
-"""Casting, changing and removing votes, each together with the tally of its movie.
+"""Casts, changes and removes votes, together with the tallies of their movies.
 
-On PostgreSQL one statement does it all and commits by itself, so the row of a popular movie is
-locked for no longer than the server needs. SQLite cannot combine statements that write. There, a
-transaction runs them one after the other; no network lies between them.
+On PostgreSQL, one statement does all of it and commits by itself, so the row of a popular movie is
+locked only briefly. SQLite cannot combine statements that write, so a transaction runs them one
+after the other.
 """
 
 import typing

@@ -1,7 +1,7 @@
-"""Blocks: the aligned parts of a result list in which November 7 is asked and its answers cached.
+"""Blocks: the aligned parts of a result list that are fetched from November 7 and cached.
 
-A search with any page size is answered from the same blocks, so no movie is cached once for each
-page size, and paging through results mostly finds them cached.
+Pages of all sizes are cut from the same blocks. So a movie is not cached again for each page size,
+and the next pages of a search are mostly cached.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import orjson
 
 from movies.november7.contract import ProviderMovie
 
-FORMAT = 2  # of an entry; part of its key. Raise it when the content of an entry changes.
-SEARCH_BLOCK = 100  # movies: the largest page of ours, so that a page needs two blocks at most
-CATALOGUE_BLOCK = 1000  # movies: the most that November 7 was recorded to answer in full
+FORMAT = 2  # version of entries, part of their keys; increase it when their content changes
+SEARCH_BLOCK = 100  # movies, as in the largest page, so that a page needs at most two blocks
+CATALOGUE_BLOCK = 1000  # movies: the largest answer that November 7 was observed to send
 
 Movies = list[ProviderMovie]
 

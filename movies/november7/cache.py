@@ -1,4 +1,4 @@
-"""The cache of blocks: what was read a moment ago in memory, everything in a store."""
+"""The cache of blocks: a short-lived memory cache in front of a store."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ class BlockCache:
     """Blocks by cache key. Safe for any number of threads.
 
     `stale`: seconds past its freshness for which a block is still returned. A block stays in memory
-    for `memory` seconds after it was read, so hot searches read and parse nothing.
+    for `memory` seconds after it was read, so popular searches read and parse nothing.
     """
 
     def __init__(

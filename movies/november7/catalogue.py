@@ -11,8 +11,8 @@ from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
 from movies.november7.errors import TimedOut, Unavailable
 
-EVIDENCE_SECONDS = 60  # for which a walk through the catalogue proves that a movie is not in it
-MAX_WALKS = 3  # through a catalogue that changes meanwhile
+EVIDENCE_SECONDS = 60  # for which a walk proves that a movie is not in the catalogue
+MAX_WALKS = 3  # if the catalogue changes during a walk
 
 Cached = Callable[[BlockKey], Block | None]
 Fetch = Callable[[BlockKey, Deadline, float | None, Hashable], Block]
@@ -55,10 +55,10 @@ class Catalogue:
             skip += CATALOGUE_BLOCK
 
     def find(self, movie_id: str, deadline: Deadline, caller: Hashable) -> ProviderMovie | None:
-        """The movie with this id, or None if a walk of the last EVIDENCE_SECONDS does not meet it.
+        """The movie with this id, or None if a walk of the last EVIDENCE_SECONDS did not find it.
 
-        Raises Unavailable, or a kind of it, if the catalogue could not be walked through, if
-        November 7 sent less than it promised, or if the catalogue changed in each of several walks.
+        Raises Unavailable, or a kind of it, if the walk fails, if November 7 sent fewer movies than
+        it promised, or if the catalogue changed during each of MAX_WALKS walks.
         """
         for block in self._cached_blocks():
             if (movie := _in(block, movie_id)) is not None:
@@ -78,9 +78,9 @@ class Catalogue:
         raise Unavailable("the catalogue changed while it was read")
 
     def is_absent(self, movie_id: str) -> bool:
-        """Whether the last walk is recent, still cached, and did not meet this movie.
+        """Whether the last walk is recent, still cached, and did not find this movie.
 
-        After `flask cache clear` its first block is not cached any more, and it proves nothing.
+        After `flask cache clear` its first block is no longer cached, and it proves nothing.
         """
         fetched_at, ids = self._walked
         if movie_id in ids or time.time() >= fetched_at + EVIDENCE_SECONDS:
@@ -104,10 +104,10 @@ class Catalogue:
 
 
 def _are_of_one_state(blocks: list[Block]) -> bool:
-    """Whether the catalogue did not change between the blocks, as far as can be told.
+    """Whether all blocks have the same total, so that the catalogue did not seem to change.
 
-    A movie that is removed moves those behind it forward, perhaps from a block that is read
-    later to one that was read before. The total tells.
+    If a movie is removed, the movies after it move forward. One of them may move from a block that
+    is read later into a block that was read before, and would be missed.
     """
     return len({block.total for block in blocks}) == 1
 

@@ -1,7 +1,7 @@
-"""November 7 as the rest of the product sees it: pages of movies, and how old they are.
+"""The interface to November 7: searches, lookups, and walks through the catalogue.
 
-A page that is fresh in the cache is served from it. A stale one is served too, at once, while it is
-refreshed in the background. A page that is not cached is fetched, once for all who ask for it.
+Fresh pages are served from the cache. Stale pages are served, too, and refreshed in the background.
+A page that is not cached is fetched once for all callers that ask for it at the same time.
 """
 
 import logging

@@ -1,8 +1,7 @@
-"""Connections to the provider that do not depend on any one of its addresses.
+"""Connects to whichever address of the provider answers first.
 
-urllib3 gives each address of a host the whole time-out in turn, so a dead address in front uses up
-the time of the others. Here the next address is tried after DELAY, while the first may still
-succeed (RFC 8305, "Happy Eyeballs").
+urllib3 tries the addresses of a host one after the other, each with the whole timeout. Here the
+next address is tried after DELAY, while the first may still succeed (RFC 8305, "Happy Eyeballs").
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The provider's published `PaginatedMovies`, and the check that an answer keeps to it.
+"""Validates answers against `PaginatedMovies`, the provider's published schema.
 
 Source: the provider's OpenAPI description. It requires all five members of a movie, but the live
 service has been recorded answering `id` and `title` alone, so the other three may be missing.
@@ -50,7 +50,7 @@ class CheckedPage:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the provider would probably answer otherwise if it were in order."""
+        """Whether movies are missing, so that another request may get a better answer."""
         return bool(self.left_out) or not self.is_complete
 
 

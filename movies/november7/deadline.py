@@ -1,8 +1,8 @@
 """Deadlines, and connections on which no operation outlasts them.
 
-A plain socket time-out starts again with every byte, so a provider that sends slowly could hold a
-caller for any time. The connections here set the socket's time-out before each read to the time
-that is left of the deadline.
+A plain socket timeout starts again with every byte, so a provider that sends slowly could block a
+caller forever. Before each read, the connections here set the socket's timeout to the time that is
+left until the deadline.
 """
 
 import io
@@ -101,7 +101,7 @@ class _BoundedHTTPSConnection(HTTPSConnection):
 
 @contextmanager
 def _connecting(connection: HTTPConnection) -> Iterator[float]:
-    """Seconds until the deadline; a time-out in the block is raised as urllib3's own."""
+    """Seconds until the deadline; a timeout in the block is raised as urllib3's own."""
     try:
         yield _current.get().left()
     except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""How fresh an answer from the cache must be for a caller (RFC 9111, section 5.2.1)."""
+"""How fresh a cached answer must be for a caller (RFC 9111, section 5.2.1)."""
 
 import math
 from dataclasses import dataclass

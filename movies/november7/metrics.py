@@ -22,7 +22,7 @@ LEFT_OUT = Counter(
     "november7_movies_left_out_total",
     "Movies left out of answers that were used, because they break the provider's contract",
 )
-CACHE = Counter("november7_cache_total", "Cache look-ups, by result: hit, stale, miss", ["result"])
+CACHE = Counter("november7_cache_total", "Cache lookups, by result: hit, stale, miss", ["result"])
 STORE_ERRORS = Counter(
     "november7_cache_store_errors_total", "Failures of the cache's store, each taken as a miss"
 )

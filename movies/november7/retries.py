@@ -1,4 +1,4 @@
-"""When a failed request to the provider is sent again, and after which pause."""
+"""Decides whether and when to repeat a failed request to the provider."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from movies.november7.errors import BadStatus, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
 
-MAX_TRIES = 8  # requests of one fetch, whatever they end in
+MAX_TRIES = 8  # requests of one fetch, whatever their failures
 BACKOFF = wait_random_exponential(multiplier=0.1, max=2)  # seconds: up to 0.1, 0.2, 0.4 … 2
 MIN_TRY_TIME = 0.05  # seconds that must be left of the deadline for another request
 

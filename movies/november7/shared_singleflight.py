@@ -2,8 +2,8 @@
 
 The process that sets the key `flight:<key>` is the leader: it fetches, and the others follow it.
 The key expires LEASE seconds after its last renewal, so a leader that dies is replaced. The leader
-leaves its outcome under `outcome:<token>` for the processes that followed this very fetch, so a
-failure reaches them and nobody who comes later.
+stores its outcome under `outcome:<token>` for the processes that followed this fetch, so a failure
+reaches them, but no later callers.
 """
 
 import logging
@@ -32,7 +32,7 @@ SUCCESS = b"success"
 
 
 class SharedSingleFlight:
-    """Leads or follows, fetch by fetch. If Redis fails, every process leads.
+    """Leads or follows in each fetch. If Redis fails, every process leads.
 
     `is_away`: whether Redis is known not to answer, so that it need not be asked.
     """

@@ -1,8 +1,7 @@
-"""One fetch for many callers, and no more fetches at once than the bulkhead allows.
+"""Lets callers share a fetch, and limits the number of concurrent fetches (bulkhead).
 
-A call is the fetch of one key. It runs on a thread of its own pool, so whoever waits for it can
-leave at the deadline whatever the connection does. Callers take turns: one of them with many calls
-cannot keep the others waiting.
+A call is the fetch of one key. It runs on a pool of threads, so a caller can leave at its deadline
+whatever the connection does. Callers take turns, so one with many calls does not block the others.
 """
 
 import threading
@@ -19,7 +18,7 @@ from movies.november7.deadline import Deadline
 from movies.november7.errors import Busy, TimedOut
 
 MAX_WAITERS = 192  # callers that wait at once; gunicorn.conf.py has threads beyond them
-USUAL_SECONDS = 0.3  # what November 7 takes for an answer: the first estimate
+USUAL_SECONDS = 0.3  # initial estimate of the time that November 7 takes for an answer
 WEIGHT = 0.2  # of the newest call in the moving average of durations
 
 

@@ -1,4 +1,4 @@
-"""Where cache entries are kept: what a store does, and how its failures are absorbed."""
+"""The interface of the stores of cache entries, and a wrapper that tolerates their failures."""
 
 import logging
 import sqlite3

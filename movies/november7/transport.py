@@ -1,7 +1,7 @@
 """Sends requests to the provider: deadline, retries, and the check of each answer.
 
 November 7 refuses about one valid request in ten at random, with statuses that mean nothing. So
-every status but 200 and 422 is retried, and so are time-outs, lost connections and, less often,
+every status but 200 and 422 is retried, and so are timeouts, lost connections and, less often,
 bodies that break the contract. `send` returns a checked answer or raises an `Unavailable`; the
 cache above sees nothing else.
 """

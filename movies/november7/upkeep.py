@@ -1,4 +1,4 @@
-"""What operators do with the cache: see what it holds, and clear it. Raises the store's errors."""
+"""Cache statistics and deletion, for the commands. Raises the errors of the store."""
 
 import time
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from movies.november7.client import Client
 def stats(client: Client, hits: Mapping[str, int]) -> dict[str, Any]:
     """How many entries the cache holds, how many are fresh and stale, and their size in bytes.
 
-    `hits`: look-ups by result, for the rate of those that did not wait for November 7: from 0 to
-    1, or None without look-ups.
+    `hits`: lookups by result, for the rate of those that did not wait for November 7: from 0 to
+    1, or None without lookups.
     """
     fresh = stale = size = 0
     now = time.time()

@@ -1,1 +1,1 @@
-"""Accounts."""
+"""Registration and the user's own account."""

@@ -68,7 +68,7 @@ def test_a_connection_is_kept_for_the_next_request(
 def test_a_slow_answer_ends_at_the_deadline(
     wire: BoundedHTTPAdapter, stand_in: StandIn, kind: str
 ) -> None:
-    """Each byte arrives well within a socket time-out, all of them would take minutes."""
+    """Each byte arrives well within a socket timeout, all of them would take minutes."""
     stand_in.faults = Faults(**{kind: 1}, drip_interval=0.4)  # type: ignore[arg-type]
     started = time.monotonic()
     with pytest.raises((Timeout, ReadTimeoutError)):
