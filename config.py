@@ -32,6 +32,8 @@ REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|(redis\+)?unix:/
 
 env = FileAwareEnv(eager=False, strip_whitespace=True)
 if env_file := os.environ.get("MOVIES_ENV_FILE", str(ROOT / ".env")):
+    if "MOVIES_ENV_FILE" in os.environ and not os.access(env_file, os.R_OK):
+        sys.exit("Error: MOVIES_ENV_FILE must be a readable file, such as .env, or empty")
     env.read_env(env_file, recurse=False)
 EXPECTED: dict[str, str] = {}  # what the value of each setting must be, with an example
 

@@ -258,6 +258,13 @@ def test_the_environment_wins_over_the_env_file(read: Callable[..., Any], tmp_pa
     assert (config.PORT, config.NOVEMBER7_TTL) == (9002, 60)
 
 
+def test_an_env_file_that_cannot_be_read_is_refused(
+    read: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=r"^Error: MOVIES_ENV_FILE must be a readable file"):
+        read(MOVIES_ENV_FILE=str(tmp_path / "none"))
+
+
 @pytest.mark.parametrize(
     "command",
     [
