@@ -41,6 +41,7 @@ _TRACEPARENT = re.compile(
     r"-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 _FIELDS = ("request_id", "trace_id")
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", *_FIELDS}
 
@@ -144,6 +145,8 @@ class _TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.name == "werkzeug":  # the development server colors its lines
+            record.message = _COLOR.sub("", record.message).replace("\n", " ")
         values = vars(record)
         own = {name: value for name, value in values.items() if name not in _STANDARD}
         own |= {name: values.get(name) for name in _FIELDS}

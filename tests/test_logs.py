@@ -42,6 +42,12 @@ def test_a_line_cannot_be_forged(as_json: bool, harm: str) -> None:
     assert "\x1b" not in line
 
 
+def test_lines_of_the_development_server_have_no_colors() -> None:
+    record = {"name": "werkzeug", "msg": "\x1b[31m\x1b[1mWARNING\x1b[0m\n * Running on %s"}
+    line = written({**record, "args": ("\x1b[33mhttp://x\x1b[0m\x1b[2J",)}, as_json=False)
+    assert line.endswith(r"INFO werkzeug: WARNING  * Running on http://x\x1b[2J")
+
+
 def test_a_json_line_has_the_ids_of_the_request() -> None:
     begin_request("the-id", TRACEPARENT)
     line = json.loads(written({"msg": "x", "reason": "y"}, as_json=True))
