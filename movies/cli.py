@@ -60,6 +60,11 @@ def report(text: str, **result: Any) -> None:
     click.echo(json.dumps(result) if as_json else text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def is_running() -> bool:
     """Whether this process runs a command that is not a server."""
     context = click.get_current_context(silent=True)
@@ -107,7 +112,7 @@ def _hits() -> Counter[str]:
 def cache_clear(query: str | None) -> None:
     """Delete cached pages, so that the next search asks November 7."""
     cleared = upkeep.clear(november7(), query)
-    report(f"{cleared} pages cleared", cleared=cleared)
+    report(f"{counted(cleared, 'page')} cleared", cleared=cleared)
 
 
 @cache.command("warm")
@@ -123,8 +128,10 @@ def cache_warm() -> None:
                 movies += len(page.movies)
                 bar.update(len(page.movies))
     except Unavailable as error:
-        raise click.ClickException(f"November 7 failed after {movies} movies: {error}") from None
-    report(f"{movies} movies cached", movies=movies)
+        raise click.ClickException(
+            f"November 7 failed after {counted(movies, 'movie')}: {error}"
+        ) from None
+    report(f"{counted(movies, 'movie')} cached", movies=movies)
 
 
 @tokens.command("purge")
@@ -134,7 +141,7 @@ def tokens_purge() -> None:
     with click.progressbar(auth.purge(), label="Purging", file=sys.stderr) as batches:
         for size in batches:
             purged += size
-    report(f"{purged} sign-ins purged", purged=purged)
+    report(f"{counted(purged, 'sign-in')} purged", purged=purged)
 
 
 def _check_email(_context: click.Context, _parameter: click.Parameter, email: str) -> str:
@@ -168,7 +175,7 @@ def users_create(**account: str) -> None:
 def users_purge() -> None:
     """Finish interrupted deletions of accounts."""
     purged = users.remove_closed()
-    report(f"{purged} accounts purged", purged=purged)
+    report(f"{counted(purged, 'account')} purged", purged=purged)
 
 
 @ratings.command("check")
@@ -177,7 +184,7 @@ def ratings_check() -> None:
     without_timeouts(db.session.connection())
     if wrong := tallies.disagreements():
         raise click.ClickException(
-            f"{wrong} movies have wrong vote counts; run `flask ratings rebuild`"
+            f"the vote counts of {counted(wrong, 'movie')} are wrong; run `flask ratings rebuild`"
         )
     if missing := tallies.miscount():
         raise click.ClickException(
@@ -190,4 +197,4 @@ def ratings_check() -> None:
 def ratings_rebuild() -> None:
     """Count the votes of every movie again."""
     rebuilt = tallies.rebuild()
-    report(f"{rebuilt} movies recounted", rebuilt=rebuilt)
+    report(f"{counted(rebuilt, 'movie')} recounted", rebuilt=rebuilt)

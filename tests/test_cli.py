@@ -64,7 +64,7 @@ def test_purge_deletes_expired_sign_ins_only(app: Flask, runner: FlaskCliRunner)
         accounts.sign_in("ada@example.com")
         clock.shift(60 + 10)  # the leeway
         purged = runner.invoke(args=["tokens", "purge"])
-        assert (purged.exit_code, purged.stdout) == (0, "1 sign-ins purged\n")
+        assert (purged.exit_code, purged.stdout) == (0, "1 sign-in purged\n")
         assert rows(app, "SELECT count(*) FROM sign_ins") == [(1,)]
         assert runner.invoke(args=["tokens", "purge"]).stdout == "0 sign-ins purged\n"
 

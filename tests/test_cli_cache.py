@@ -134,7 +134,7 @@ def test_clear_with_a_query_deletes_the_entries_of_that_search_only(
 ) -> None:
     for text in (query, "100% wolf & #alive", "100% Wolf"):
         search(text)
-    assert run("cache", "clear", "--query", query).stdout == "1 pages cleared\n"
+    assert run("cache", "clear", "--query", query).stdout == "1 page cleared\n"
     assert misses(search, query)
     assert [search("100% wolf & #alive"), search("100% Wolf")] == ["hit", "hit"]
 

@@ -190,7 +190,7 @@ def test_purge_deletes_expired_sign_ins(
 ) -> None:
     with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True):
         result = runner.invoke(args=["tokens", "purge"])
-    assert (result.exit_code, result.stdout) == (0, "1 sign-ins purged\n")
+    assert (result.exit_code, result.stdout) == (0, "1 sign-in purged\n")
     assert rows(app, "SELECT id FROM sign_ins") == []
 
 

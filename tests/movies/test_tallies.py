@@ -257,7 +257,9 @@ def test_ratings_check_exits_with_1_if_a_tally_is_wrong(app: Flask, runner: Flas
     corrupt(app, upvotes=2)
     bad = runner.invoke(args=["ratings", "check"])
     assert bad.exit_code == 1
-    assert bad.stderr == "Error: 1 movies have wrong vote counts; run `flask ratings rebuild`\n"
+    assert (
+        bad.stderr == "Error: the vote counts of 1 movie are wrong; run `flask ratings rebuild`\n"
+    )
 
 
 def test_ratings_rebuild_corrects_what_check_finds(app: Flask, runner: FlaskCliRunner) -> None:

@@ -88,7 +88,7 @@ def test_the_command_finishes_interrupted_deletions(
         interrupt(patch, after=1)
         assert client.delete(ME, headers=headers).status_code == 500
     assert rows(app, "SELECT count(*) FROM ratings") == [(8,)]
-    assert runner.invoke(args=["users", "purge"]).stdout == "1 accounts purged\n"
+    assert runner.invoke(args=["users", "purge"]).stdout == "1 account purged\n"
     assert rows(app, "SELECT count(*) FROM ratings") == [(5,)]
     assert rows(app, "SELECT email FROM users") == [("eve@example.com",)]
     assert miscounts(app) == (0, 0)
