@@ -45,6 +45,7 @@ if "movies" not in sys.modules:  # not when the configuration is read again
 from movies import metrics, port, tracing  # noqa: E402
 from movies.client_socket import SLOW_SENDERS  # noqa: E402
 from movies.database.connections import MAX_CALLERS  # noqa: E402
+from movies.extensions import db  # noqa: E402
 from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
 
 bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
@@ -112,6 +113,8 @@ def worker_exit(_server: Any, worker: Any) -> None:
     """Close the worker's connections and threads."""
     if worker.booted:
         worker.wsgi.extensions["november7"].close()
+        with worker.wsgi.app_context():
+            db.dispose()
         tracing.close(worker.wsgi)
 
 

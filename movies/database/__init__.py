@@ -6,7 +6,6 @@
 
 from movies.database.connections import (
     READS,
-    BoundedConnection,
     bind,
     connection_options,
     lock_timeout,
@@ -20,7 +19,6 @@ __all__ = [
     "READS",
     "Base",
     "BigId",
-    "BoundedConnection",
     "Database",
     "ServerStalled",
     "UtcDateTime",

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
@@ -60,7 +61,8 @@ class FailSoftStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._no_reads_until = self._no_writes_until = 0.0
-        self._failed: frozenset[str] = frozenset()  # operations that failed when last attempted
+        self._lock = threading.Lock()
+        self._failed: set[str] = set()  # operations that failed when last attempted
 
     @property
     def is_failing(self) -> bool:
@@ -92,16 +94,17 @@ class FailSoftStore:
             reason = f"{type(error).__name__}: {error}"[:200]
             extra = {"operation": operation, "reason": reason}
             log.warning("the provider cache failed; going on without it", extra=extra)
-            self._report(self._failed | {operation})
+            self._report(operation, has_failed=True)
             if self.store.is_outage(error):
                 self._no_writes_until = time.monotonic() + PAUSE
                 if operation == "read":
                     self._no_reads_until = self._no_writes_until
             return None
         if operation in self._failed:
-            self._report(self._failed - {operation})
+            self._report(operation, has_failed=False)
         return result
 
-    def _report(self, failed: frozenset[str]) -> None:
-        self._failed = failed
-        metrics.CACHE_FAILING.set(bool(failed))
+    def _report(self, operation: str, *, has_failed: bool) -> None:
+        with self._lock:
+            (self._failed.add if has_failed else self._failed.discard)(operation)
+            metrics.CACHE_FAILING.set(bool(self._failed))
