@@ -51,8 +51,9 @@ from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
 bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
 workers = Config.WEB_CONCURRENCY
 
-_, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+_, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+most_files = 10_240 if limit == resource.RLIM_INFINITY else limit  # macOS accepts no more
+resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, limit))
 
 # Threads are cheap while they wait, and created only when needed. However many callers wait for
 # November 7, for the database and for slow clients at once, some threads are free.
