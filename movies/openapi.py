@@ -4,6 +4,7 @@ The document is OpenAPI 3.1, whose schemas are JSON Schema, so tests can validat
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -191,6 +192,40 @@ def describe(api: Api) -> None:
     )
 
 
+def _share_responses(document: dict[str, Any]) -> None:
+    """Move the problem responses that several operations have to `components`.
+
+    The most frequent one of a status is named after the status, others after their problems. Those
+    of 422 stay, since their examples belong to the operation.
+    """
+    uses: Counter[tuple[str, bytes]] = Counter()
+    responses: list[dict[str, Any]] = [
+        operation["responses"]
+        for path in document["paths"].values()
+        for name, operation in path.items()
+        if name != "parameters"
+    ]
+    for by_status in responses:
+        problems = [status for status in by_status if "400" <= status != "422"]
+        uses.update((status, orjson.dumps(by_status[status])) for status in problems)
+    shared: dict[str, Any] = {}
+    names: dict[tuple[str, bytes], str] = {}
+    for (status, written), count in uses.most_common():
+        response = orjson.loads(written)
+        examples = response["content"]["application/problem+json"]["examples"]
+        name = next(iter(examples.values()))["value"]["title"].replace(" ", "")
+        if name in shared:
+            slugs = [slug for slug in examples if slug != "about:blank"]
+            name = "Or".join(slug.title().replace("-", "") for slug in slugs)
+        if count > 1 and name not in shared:
+            shared[name], names[status, written] = response, name
+    for by_status in responses:
+        for status, response in by_status.items():
+            if name := names.get((status, orjson.dumps(response)), ""):
+                by_status[status] = {"$ref": f"#/components/responses/{name}"}
+    document["components"]["responses"] = dict(sorted(shared.items()))
+
+
 def document(api: Api, url: str = EXAMPLE_URL) -> bytes:
     """The document as JSON, with `url` as the URL of the service."""
     return _written(api.spec).replace(EXAMPLE_URL.encode(), url.encode())
@@ -198,7 +233,8 @@ def document(api: Api, url: str = EXAMPLE_URL) -> bytes:
 
 @lru_cache(maxsize=4)
 def _written(spec: APISpec) -> bytes:
-    written = {**spec.to_dict(), "tags": TAGS}
+    written = orjson.loads(orjson.dumps({**spec.to_dict(), "tags": TAGS}))
+    _share_responses(written)
     for schema in written["components"]["schemas"].values():
         for name, value in schema.get("examples", [{}])[0].items():
             member = schema["properties"][name]

@@ -28,3 +28,19 @@ def in_threads(number: int, call: Callable[[], Any]) -> list[Future[Any]]:
     """What `number` threads got that made the same call."""
     with ThreadPoolExecutor(number) as pool:
         return [pool.submit(call) for _ in range(number)]
+
+
+def operations_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The operations of an OpenAPI document, by method and path, with all their responses."""
+    shared = document["components"]["responses"]
+    found = {}
+    for path, item in document["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            responses = {
+                status: shared[response["$ref"].rpartition("/")[2]]
+                if "$ref" in response
+                else response
+                for status, response in item[method]["responses"].items()
+            }
+            found[f"{method.upper()} {path}"] = {**item[method], "responses": responses}
+    return found

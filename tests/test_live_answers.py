@@ -10,6 +10,7 @@ import pytest
 from accounts import PASSWORD, Accounts
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import operations_of
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
@@ -27,7 +28,7 @@ class Contract:
     """Checks responses against the OpenAPI document."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        self._paths = document["paths"]
+        self._operations = operations_of(document)
         for schema in document["components"]["schemas"].values():
             if "properties" in schema:  # open to clients, but every member has to be documented
                 schema.setdefault("additionalProperties", False)
@@ -54,10 +55,9 @@ class Contract:
         validator.validate(json.loads(answer.data))
 
     def _operation(self, method: str, path: str) -> dict[str, Any]:
-        for template, item in sorted(self._paths.items(), key=lambda path: "{" in path[0]):
-            pattern = re.sub(r"{[a-z_]+}", "[^/]+", template.rstrip("/"))
-            if re.fullmatch(pattern, path.rstrip("/")) and method.lower() in item:
-                operation: dict[str, Any] = item[method.lower()]
+        for name, operation in sorted(self._operations.items(), key=lambda item: "{" in item[0]):
+            pattern = re.sub(r"{[a-z_]+}", "[^/]+", name.rstrip("/"))
+            if re.fullmatch(pattern, f"{method} {path.rstrip('/')}"):
                 return operation
         raise AssertionError(f"{method} {path} is not in the document")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import operations_of
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from movies import create_app, openapi
@@ -43,12 +44,7 @@ def document(described: tuple[Flask, dict[str, Any]]) -> dict[str, Any]:
 @pytest.fixture
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every operation of the document, by method and path."""
-    return {
-        f"{method.upper()} {path}": operation
-        for path, item in document["paths"].items()
-        for method, operation in item.items()
-        if method != "parameters"
-    }
+    return operations_of(document)
 
 
 def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
