@@ -9,20 +9,22 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 import flask_smorest
-from flask import Request, current_app, g, request
+from flask import Request, Response, current_app, g, request
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from movies.limits import API_LIMIT, RateLimit, limited
 from movies.schemas import NoParameters
+from movies.writers import writer
 
 MAX_PARAMETERS = 32  # of a query string
+QUERIES = 1024  # query strings that a process keeps parsed, about 1 MB
 JSON = "application/json"
 PATCH_TYPES = (JSON, "application/merge-patch+json")  # RFC 7396; bodies are flat, so both agree
 SURROGATES = "surrogateescape"
@@ -47,6 +49,19 @@ class Parser(FlaskParser):
     """Parses query strings and JSON bodies strictly."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {"json": None, "query": None}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parse_query = lru_cache(QUERIES)(self._parse_current_query)
+
+    def parse(self, argmap: Any, req: Request | None = None, **options: Any) -> Any:
+        """Like webargs', but what was parsed from a query string is kept: clients repeat them."""
+        if options["location"] != "query":
+            return super().parse(argmap, req, **options)
+        return dict(self._parse_query(argmap, request.query_string))
+
+    def _parse_current_query(self, schema: Schema, _query: bytes) -> Any:
+        return super().parse(schema, location="query")
 
     def load_json(self, req: Request, schema: Schema) -> Any:
         """The JSON object in the body.
@@ -194,10 +209,23 @@ class Blueprint(flask_smorest.Blueprint):
         return declare
 
     def response(self, status_code: Any, schema: Any = None, **kwargs: Any) -> Any:
-        """Like flask-smorest's, with the schema's example."""
+        """Like flask-smorest's, with the schema's example and a faster way to write JSON."""
         if schema is not None:
             kwargs.setdefault("example", schema.example)
-        return super().response(status_code, schema, **kwargs)
+        document = super().response(status_code, schema, **kwargs)
+        write = writer(schema()) if schema is not None else lambda _nothing: b""
+
+        def decorate(view: Callable[..., Any]) -> Any:
+            @wraps(view)
+            def respond(*args: Any, **kwargs: Any) -> Any:
+                result = view(*args, **kwargs)
+                body, *rest = result if isinstance(result, tuple) else (result,)
+                response = Response(write(body), status_code, mimetype=JSON)
+                return (response, *rest) if rest else response
+
+            return document(respond)  # sets the rest, and leaves the body as it is
+
+        return decorate
 
     def route(
         self,

@@ -67,8 +67,12 @@ def require(movie_id: uuid.UUID, user_id: int) -> None:
     `user_id`: who asks, so that the lookups of one user do not crowd out those of others.
     Raises UnknownMovie, or Unavailable if the lookup failed.
     """
-    if is_known(movie_id):
-        return
+    if not is_known(movie_id):
+        look_up(movie_id, user_id)
+
+
+def look_up(movie_id: uuid.UUID, user_id: int) -> None:
+    """Record a movie from the catalogue. Parameters and exceptions are those of `require`."""
     movie = november7().find_movie(str(movie_id), caller=user_id)
     if movie is None:
         raise UnknownMovie

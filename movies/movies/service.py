@@ -4,7 +4,8 @@ import uuid
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, Select, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Row, Select, Uuid, and_, any_, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from movies.extensions import db
 from movies.movies import registry, tallies, votes
@@ -16,16 +17,17 @@ from movies.paging import listing
 _USER: BindParameter[int] = bindparam("user_id")
 _MINE = (Rating.id.label("rating_id"), Rating.rating_type)
 _IS_MINE = and_(Rating.movie_id == Movie.id, Rating.user_id == _USER)
-_VOTES = (
-    select(Movie.id, Movie.upvotes, Movie.downvotes, *_MINE)
-    .outerjoin(Rating, _IS_MINE)
-    .where(Movie.id.in_(bindparam("movie_ids", expanding=True)))
-)
+_VOTES = select(Movie.id, Movie.upvotes, Movie.downvotes, *_MINE).outerjoin(Rating, _IS_MINE)
+# On PostgreSQL an array is one parameter: SQLAlchemy would write out a list for each statement.
+_VOTES_OF = {
+    "postgresql": _VOTES.where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
+    "sqlite": _VOTES.where(Movie.id.in_(bindparam("movie_ids", expanding=True))),
+}
 _DESCRIPTION = ("id", "title", "description", "image_url", "rating")
 _MOVIES = select(
     *(getattr(Movie, name) for name in _DESCRIPTION), Movie.upvotes, Movie.downvotes, *_MINE
 ).outerjoin(Rating, _IS_MINE)
-_MOVIE = _MOVIES.where(Movie.id == bindparam("movie_id"))
+_MOVIE = _MOVIES.where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
 _RATINGS = (
     select(*votes.COLUMNS, *votes.ABOUT_MOVIE)
     .join(Movie, Movie.id == Rating.movie_id)
@@ -59,16 +61,17 @@ def search(
     client = registry.november7()
     page = client.search(query, skip=skip, limit=limit, caller=user_id, **options)
     movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
-    rows = {row.id: row for row in db.fetch_all(_VOTES, user_id=user_id, movie_ids=movie_ids)}
+    votes_of = _VOTES_OF[db.engine.dialect.name]
+    rows = {row.id: row for row in db.fetch_all(votes_of, user_id=user_id, movie_ids=movie_ids)}
     movies = zip(movie_ids, page.movies, strict=True)
     return page, [_with_votes({**movie}, rows.get(movie_id)) for movie_id, movie in movies]
 
 
 def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
     """A movie with its votes. Raises UnknownMovie, or Unavailable if the lookup failed."""
-    registry.require(movie_id, user_id)
-    (row,) = db.fetch_all(_MOVIE, user_id=user_id, movie_id=movie_id)
-    return as_movie(row)
+    while not (rows := db.fetch_all(_MOVIE, user_id=user_id, movie_id=movie_id)):
+        registry.look_up(movie_id, user_id)
+    return as_movie(rows[0])
 
 
 def as_movie(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def get_me() -> Any:
 
     Returns the account that the access token belongs to.
     """
-    return service.get(caller_id())
+    return service.read(caller_id())
 
 
 @bp.patch("/me/", access=Access.USER)

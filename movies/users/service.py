@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from marshmallow import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from movies.auth import passwords, tokens
@@ -17,6 +17,11 @@ from movies.extensions import db
 from movies.movies import tallies
 
 PAUSE = 0.02  # seconds between two batches of a deletion, so that others can write on SQLite
+
+
+_ACCOUNT = select(User.id, User.email, User.email_key, User.first_name, User.last_name).where(
+    User.id == bindparam("user_id")
+)
 
 
 class EmailTaken(Exception):
@@ -51,6 +56,14 @@ def register(email: str, password: str, first_name: str = "", last_name: str = "
         db.session.rollback()
         raise EmailTaken from None
     return user
+
+
+def read(user_id: int) -> Row[*tuple[Any, ...]]:
+    """The public columns of an account. Raises RevokedToken if it was deleted a moment ago."""
+    for row in db.fetch_all(_ACCOUNT, user_id=user_id):
+        if not row.email_key.startswith(CLOSED):
+            return row
+    raise RevokedToken
 
 
 def get(user_id: int) -> User:
