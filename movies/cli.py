@@ -21,7 +21,7 @@ from movies.auth import service as auth
 from movies.database import explain, without_timeouts
 from movies.extensions import db
 from movies.movies import tallies
-from movies.movies.registry import november7, remember
+from movies.movies.registry import november7, record
 from movies.november7 import upkeep
 from movies.november7.errors import Unavailable
 from movies.november7.store import STORE_ERRORS
@@ -124,7 +124,7 @@ def cache_warm() -> None:
         first = next(walk)
         with click.progressbar(length=first.total, label="Fetching", file=sys.stderr) as bar:
             for page in (first, *walk):
-                remember(page.movies)
+                record(page.movies)
                 movies += len(page.movies)
                 bar.update(len(page.movies))
     except Unavailable as error:

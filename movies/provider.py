@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from requests.adapters import BaseAdapter
 
-from movies.movies.registry import remember_quietly
+from movies.movies.registry import record_or_log
 from movies.november7.blocks import Movies
 from movies.november7.cache import BlockCache, open_store
 from movies.november7.client import Client
@@ -31,9 +31,9 @@ def init_app(app: Flask) -> None:
     )
     url = (config["NOVEMBER7_URL"] or EMBEDDED).rstrip("/") + "/movies/"
 
-    def remember(movies: Movies) -> None:
+    def record(movies: Movies) -> None:
         with app.app_context():
-            remember_quietly(movies)
+            record_or_log(movies)
 
     app.extensions["november7"] = Client(
         ProviderSession(wire, url, ttl=config["NOVEMBER7_TTL"], store=store),
@@ -41,7 +41,7 @@ def init_app(app: Flask) -> None:
         deadline=config["NOVEMBER7_DEADLINE"],
         concurrency=config["NOVEMBER7_CONCURRENCY"],
         redis=redis,
-        on_fetch=remember,
+        on_fetch=record,
     )
 
 

@@ -33,7 +33,7 @@ LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last res
 SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
 SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
-PATIENCE_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has used up one of them
+MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has had at least one second
 MAX_DRAIN = 64 * 1024  # bytes read and thrown away while a connection closes
 
 
@@ -183,7 +183,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         First those that have sent no whole request for a second, then those that are kept alive.
         """
         room = self.worker_connections // 10
-        while room and self.pending_conns and self.pending_conns[0].timeout < now + PATIENCE_LEFT:
+        while room and self.pending_conns and self.pending_conns[0].timeout < now + MAX_LEFT:
             self._close(self.pending_conns.popleft())
             room -= 1
         while room and self.keepalived_conns:

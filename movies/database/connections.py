@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from movies.database.outages import ServerStalled, spoils_connection
+from movies.database.outages import ServerStalled, must_replace_connection
 
 READS = "reads"  # the bind of the pool that single SELECTs use
 POOL_SIZES = {None: 12, READS: 8}  # connections of one process
@@ -167,7 +167,7 @@ _replaced_before = 0.0  # connections opened earlier are replaced; seconds of th
 def _replace_connections(context: ExceptionContext) -> None:
     """Have both pools replace their connections when one met a server that cannot serve."""
     global _replaced_before  # noqa: PLW0603  there is one set of pools in a process
-    if spoils_connection(context.original_exception):
+    if must_replace_connection(context.original_exception):
         context.is_disconnect = True
         _replaced_before = monotonic()
 

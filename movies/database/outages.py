@@ -74,8 +74,8 @@ def is_lost_connection(error: BaseException) -> bool:
     )
 
 
-def spoils_connection(error: BaseException) -> bool:
-    """Whether the connection must be replaced, although it is open."""
+def must_replace_connection(error: BaseException) -> bool:
+    """Whether the connection must be replaced, although it is still open."""
     cause = _cause(error)
     if isinstance(cause, psycopg.Error):
         return cause.sqlstate == READ_ONLY or _is_outdated_plan(cause)

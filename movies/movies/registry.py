@@ -32,10 +32,10 @@ def november7() -> Client:
     return cast(Client, current_app.extensions["november7"])
 
 
-def remember(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
-    """Record movies as November 7 described them just now, in one statement.
+def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
+    """Record fetched movies, or update those that are recorded, in one statement.
 
-    `timeout`: seconds to wait for others who change the same movies, if not as long as usual.
+    `timeout`: seconds to wait for locks of the same movies; None for the default.
     """
     seen = now()
     rows = {movie["id"]: _row(movie, seen) for movie in movies}
@@ -53,19 +53,19 @@ def remember(movies: list[ProviderMovie], *, timeout: float | None = None) -> No
         connection.commit()
 
 
-def remember_quietly(movies: list[ProviderMovie]) -> None:
-    """Like `remember`, but a failure is only logged: the search can be answered without it."""
+def record_or_log(movies: list[ProviderMovie]) -> None:
+    """Record fetched movies. A failure is only logged, because a search does not need it."""
     try:
-        remember(movies, timeout=LOCK_TIMEOUT)
+        record(movies, timeout=LOCK_TIMEOUT)
     except SQLAlchemyError as error:
         log.warning("movies were not recorded", extra={"reason": type(error).__name__})
 
 
 def require(movie_id: uuid.UUID, user_id: int) -> None:
-    """Make sure that a movie is recorded here, looking it up in the catalogue if it is not.
+    """Make sure that a movie is recorded. If it is not, look it up in the catalogue.
 
-    `user_id`: who asks, so that the lookups of one user do not crowd out those of others.
-    Raises UnknownMovie, or Unavailable if the lookup failed.
+    `user_id`: the user who asks; users get equal shares of the lookups. Raises UnknownMovie, or
+    Unavailable if the lookup failed.
     """
     if not is_known(movie_id):
         look_up(movie_id, user_id)
@@ -76,11 +76,11 @@ def look_up(movie_id: uuid.UUID, user_id: int) -> None:
     movie = november7().find_movie(str(movie_id), caller=user_id)
     if movie is None:
         raise UnknownMovie
-    remember([movie])
+    record([movie])
 
 
 def is_known(movie_id: uuid.UUID) -> bool:
-    """Whether November 7 has described this movie to us."""
+    """Whether this movie is recorded with its title."""
     return bool(db.fetch_all(_KNOWN, movie_id=movie_id))
 
 

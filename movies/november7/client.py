@@ -69,7 +69,7 @@ class Client:
         self._single_flight = SingleFlight(concurrency)
         self._shared: SharedSingleFlight | None = None
         if redis is not None:
-            self._shared = SharedSingleFlight(redis, NAMESPACE, lambda: cache.store.is_away)
+            self._shared = SharedSingleFlight(redis, NAMESPACE, lambda: cache.store.is_paused)
         self._on_fetch = on_fetch
         probes = max(1, concurrency // 2)
         self._probe_timeout = min(deadline, INTERVAL * max(2, probes))

@@ -34,13 +34,13 @@ SUCCESS = b"success"
 class SharedSingleFlight:
     """Leads or follows in each fetch. If Redis fails, every process leads.
 
-    `is_away`: whether Redis is known not to answer, so that it need not be asked.
+    `is_paused`: whether Redis has just failed and is not used for a while.
     """
 
-    def __init__(self, redis: Redis, namespace: str, is_away: Callable[[], bool]) -> None:
+    def __init__(self, redis: Redis, namespace: str, is_paused: Callable[[], bool]) -> None:
         self._redis = redis
         self._namespace = namespace
-        self._is_away = is_away
+        self._is_paused = is_paused
 
     def fetch(
         self,
@@ -53,7 +53,7 @@ class SharedSingleFlight:
 
         Raises what `fetch` raised, in whichever process it ran, or TimedOut at the deadline.
         """
-        if self._is_away():
+        if self._is_paused():
             return fetch()
         token = uuid4().hex
         lease = self._redis.lock(self._name("flight", key), timeout=LEASE, thread_local=False)

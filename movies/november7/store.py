@@ -70,13 +70,13 @@ class FailSoftStore:
         return bool(self._failed)
 
     @property
-    def is_away(self) -> bool:
-        """Whether the store is known not to answer, so that it need not be asked."""
+    def is_paused(self) -> bool:
+        """Whether the store has failed a moment ago and is not used now."""
         return time.monotonic() < self._no_reads_until
 
     def read(self, key: str) -> bytes | None:
         """The entry; None if there is none or the store fails."""
-        if self.is_away:
+        if self.is_paused:
             return None
         return self.attempt("read", lambda: self.store.read(key))
 

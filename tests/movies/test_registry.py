@@ -19,7 +19,7 @@ from tables import rows
 
 from movies.extensions import db
 from movies.movies.models import Movie
-from movies.movies.registry import remember
+from movies.movies.registry import record
 from movies.november7.sample.catalogue import Catalogue, sample_catalogue
 from stand_in.server import StandIn
 
@@ -97,11 +97,11 @@ def test_a_movie_is_updated_when_it_is_fetched_again(
     """Its votes and the time when it was first seen are kept."""
     movie: Any = {**MATRIX[0], "title": "The Matrix, renamed", "rating": None}
     with app.app_context():
-        remember([MATRIX[0]])
+        record([MATRIX[0]])
         db.session.get_one(Movie, UUID(movie["id"])).upvotes = 7
         db.session.commit()
         clock.shift(3600)
-        remember([movie])
+        record([movie])
     row = registered(app)[movie["id"]]
     assert (row.title, row.rating, row.upvotes) == ("The Matrix, renamed", None, 7)
     assert row.first_seen == THEN
@@ -110,7 +110,7 @@ def test_a_movie_is_updated_when_it_is_fetched_again(
 
 def test_a_movie_that_is_twice_on_a_page_is_recorded_once(app: Flask) -> None:
     with app.app_context():
-        remember([MATRIX[0], MATRIX[1], MATRIX[0]])
+        record([MATRIX[0], MATRIX[1], MATRIX[0]])
     assert set(registered(app)) == {MATRIX[0]["id"], MATRIX[1]["id"]}
 
 
@@ -120,7 +120,7 @@ def test_pages_with_the_same_movies_can_be_recorded_at_the_same_time(app: Flask)
 
     def feed(page: list[Any]) -> None:
         with app.app_context():
-            remember(page)
+            record(page)
 
     at_once(partial(feed, movies[n:] + movies[:n]) for n in range(0, 100, 10))
     assert set(registered(app)) == {movie["id"] for movie in movies}
@@ -194,7 +194,7 @@ def test_a_movie_with_an_id_and_a_title_only_can_be_read_and_rated(
 def test_a_page_of_1000_movies_can_be_recorded(app: Flask) -> None:
     with app.app_context():
         movies: list[Any] = [{**MATRIX[0], "id": str(uuid4())} for _ in range(1000)]
-        remember(movies)
+        record(movies)
     ((count,),) = rows(app, "SELECT count(*) FROM movies")
     assert count == 1000
 

@@ -59,7 +59,7 @@ def test_a_key_of_the_wrong_type_costs_one_miss(redis: Redis, store: RedisStore,
     redis.delete(name)
     redis.lpush(name, "not what it should be")
     assert soft.read("a") is None
-    assert not soft.is_away
+    assert not soft.is_paused
     write(soft, "a")
     assert soft.read("a") is not None
     assert soft.read("b") is not None
@@ -78,7 +78,7 @@ def test_a_read_only_redis_is_still_read() -> None:
         write(soft, "b")
         assert counted("november7_cache_store_errors_total") == errors + 1
         assert soft.read("a") is not None
-        assert (soft.is_away, soft.is_failing) == (False, True)
+        assert (soft.is_paused, soft.is_failing) == (False, True)
         assert counted("november7_cache_failing") == 1
         redis.replicaof("NO", "ONE")
         write(soft, "b")
