@@ -2,7 +2,7 @@
 
 `MOVIES_CONFIG` selects the class: `development`, `testing` or `production`. Every setting can also
 be the content of a file: `DATABASE_URL_FILE=/run/secrets/database_url` sets `DATABASE_URL`.
-A process whose settings are wrong ends here, with one line for each of them.
+If settings are invalid, the process exits here, with one line for each of them.
 """
 
 import os
@@ -104,7 +104,7 @@ class Config:
     # The commit that the release was built from, for /health/live.
     REVISION = text("REVISION", "", "be one word, such as 6148f6f", r"\S+")
 
-    # Where the embedded defaults keep their data: database, provider cache, development secret.
+    # The directory for local data: SQLite database, provider cache, development secret, metrics.
     INSTANCE_DIR = Path(
         setting(env.str, "INSTANCE_DIR", "", "be a writable directory, such as instance", writable)
         or ROOT / "instance"
@@ -134,7 +134,7 @@ class Config:
         "be an HTTP URL without a query string, such as http://127.0.0.1:8007/",
         HTTP_URL,
     )
-    # Seconds for which a page of November 7's is fresh.
+    # Seconds for which a page of November 7 is fresh.
     NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, YEARS)
     # Seconds beyond that for which it may still be served.
     NOVEMBER7_STALE = number("NOVEMBER7_STALE", 604800, 0, YEARS)
@@ -173,7 +173,7 @@ class Config:
 
     # Number of proxies in front whose X-Forwarded-For and X-Forwarded-Proto are trusted.
     TRUSTED_PROXIES = number("TRUSTED_PROXIES", 0, 0, 100)
-    # The address under which clients reach the service, if not the one that their Host names.
+    # The URL at which clients reach the service, if it differs from the one in Host.
     PUBLIC_URL = text(
         "PUBLIC_URL",
         "",
@@ -210,18 +210,18 @@ class Config:
 
 
 class Development(Config):
-    """On a developer's machine: everything that is needed is embedded."""
+    """For a developer's machine: no other service is needed."""
 
 
 class Testing(Config):
-    """For test suites, which pass what they vary to `create_app`."""
+    """For test suites, which pass further settings to `create_app`."""
 
     TESTING = True
     PROPAGATE_EXCEPTIONS = False
 
 
 class Production(Config):
-    """In front of users: no default secret or database, and the live provider."""
+    """For production: no default secret or database, and the live provider."""
 
     NOVEMBER7_URL = Config.NOVEMBER7_URL or "https://november7-730026606190.europe-west1.run.app/"
     HSTS = True

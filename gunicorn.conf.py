@@ -1,4 +1,4 @@
-"""How the application is served; gunicorn reads this file by itself."""
+"""The configuration of gunicorn, which reads this file automatically."""
 
 import fcntl
 import gc

@@ -1,4 +1,4 @@
-"""Movies API: search the movies that November 7 holds, and vote on them."""
+"""Movies API: search the movies of November 7 and vote on them. `create_app` is the factory."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = None) -> Flask:
     """The application in the configuration `name`, with some of its settings overridden.
 
-    Raises RuntimeError if INSTANCE_DIR can't be used.
+    Raises RuntimeError if INSTANCE_DIR cannot be used.
     """
     configure_logging()
     app = Flask(__name__, static_folder=None)

@@ -53,9 +53,9 @@ def _private_directory(directory: Path) -> Path:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise RuntimeError(f"INSTANCE_DIR can't be created: {error}") from None
+        raise RuntimeError(f"INSTANCE_DIR cannot be created: {error}") from None
     if not os.access(directory, os.W_OK):
-        raise RuntimeError(f"INSTANCE_DIR {directory} can't be written to")
+        raise RuntimeError(f"INSTANCE_DIR {directory} is not writable")
     return directory
 
 

@@ -1,4 +1,4 @@
-"""Accounts of the API, for tests that need one."""
+"""Registers and signs in accounts, for tests."""
 
 from itertools import count
 from typing import Any
@@ -16,7 +16,7 @@ class Accounts:
         self._numbers = count(1)
 
     def register(self, email: str | None = None, password: str = PASSWORD) -> dict[str, Any]:
-        """A new account as the API describes it."""
+        """A new account, as the API returns it."""
         email = email or f"user{next(self._numbers)}@example.com"
         answer = self._client.post(
             "/api/v1/users/register/", json={"email": email, "password": password}
@@ -35,6 +35,6 @@ class Accounts:
         return tokens
 
     def headers(self, email: str | None = None) -> dict[str, str]:
-        """The request headers of a new account that is signed in."""
+        """The request headers of a new account, which is signed in."""
         account = self.register(email)
         return {"Authorization": f"Bearer {self.sign_in(account['email'])['access']}"}

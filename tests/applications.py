@@ -1,7 +1,7 @@
-"""Applications and emptied databases for tests.
+"""Creates applications and empties databases for tests.
 
-Building an application takes longer than most tests, so a test gets the one that is already there
-if it differs from the one it needs in nothing but the provider's settings.
+Creating an application takes longer than most tests. So a test gets the existing one if only the
+provider's settings differ.
 """
 
 import sqlite3
@@ -27,7 +27,7 @@ PER_TEST = {
 
 
 class Applications:
-    """Builds applications, and keeps the last one for the next test."""
+    """Creates applications, and keeps the last one for the next test."""
 
     def __init__(self) -> None:
         self._kept: Flask | None = None
@@ -36,10 +36,10 @@ class Applications:
         self._spec: Any = None
 
     def get(self, settings: Mapping[str, Any]) -> Flask:
-        """The application that is already there, with a new client of the provider, or a new one.
+        """The existing application with a new client of the provider, or a new application.
 
-        The extensions are those of the application that was built last, so no other can be used
-        again. One that counts requests is built anew, to count from 0.
+        The extensions belong to the application that was created last, so only this one can be used
+        again. An application with rate limits is never used again, so that counts start at 0.
         """
         shape = {name: value for name, value in settings.items() if name not in PER_TEST}
         is_counting = settings["RATELIMIT_ENABLED"] or settings["REDIS_URL"]
@@ -55,17 +55,17 @@ class Applications:
 
 
 def close(app: Flask) -> None:
-    """End what an application keeps open between requests."""
+    """Close the connections and threads of an application."""
     app.extensions["november7"].close()
     with app.app_context():
         db.dispose()
 
 
 def empty(url: str) -> None:
-    """Delete every row of a database but its revision, and let its ids start from 1 again.
+    """Delete all rows of a database except its revision, and let ids start at 1 again.
 
-    Triggers bring the rows of `voted_movies`, which migrations insert, back to 0. All that is over
-    a hundred times faster than TRUNCATE, which waits for the disk.
+    Triggers reset the rows of `voted_movies`, which migrations insert. This is over a hundred times
+    faster than TRUNCATE, which waits for the disk.
     """
     if url.startswith("sqlite"):
         _empty_sqlite(make_url(url).database or "")

@@ -12,7 +12,7 @@ TABLES = ("users", "ratings", "sign_ins", "movies")
 
 
 class Attacker:
-    """A user whose requests must all get 4xx problems and write nothing."""
+    """A user whose requests must all be refused with 4xx problems and write nothing."""
 
     def __init__(self, app: Flask, auth: Accounts) -> None:
         self._app = app
@@ -20,7 +20,7 @@ class Attacker:
         self._headers = auth.headers("ada@example.com")
 
     def __call__(self, method: str, path: str, **options: Any) -> TestResponse:
-        """The response, which is checked to be such a problem."""
+        """Send a request and check its response."""
         before = self._rows()
         answer = self._client.open(path, method=method, headers=self._headers, **options)
         assert 400 <= answer.status_code < 500, (method, path, answer.text)

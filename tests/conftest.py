@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the application on either database, its client, its commands, an account.
+"""Fixtures for all tests: applications on both databases, their clients, commands and accounts.
 
 Tests that need PostgreSQL, Redis or a browser are skipped where it is missing, but fail if `CI` is
 set.
@@ -39,9 +39,9 @@ passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest files start first, so that parallel workers end together.
+    """Start the longest files first, so that parallel workers end at the same time.
 
-    Within a file the tests on one database follow each other, so that they share an application.
+    Within a file, tests on the same database follow each other, so that they share an application.
     """
     files = {path: number for number, path in enumerate(dict.fromkeys(i.path for i in items))}
 
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def settings() -> dict[str, Any]:
-    """Settings that no environment and no `.env` of whoever runs the tests can change."""
+    """Settings that do not depend on the environment or `.env` of the developer."""
     return {
         "DATABASE_URL": "",
         "REDIS_URL": "",
@@ -102,7 +102,7 @@ def postgresql(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def private_server() -> Iterator[PrivatePostgresql]:
-    """A PostgreSQL server that tests may stop, fill and set up as they like."""
+    """A PostgreSQL server that tests may stop, fill and reconfigure."""
     with private_postgresql() as server:
         yield server
 
@@ -133,7 +133,7 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
 
 @pytest.fixture(scope="session")
 def applications() -> Applications:
-    """Builds the applications, and keeps the last one for the next test."""
+    """Creates applications, and keeps the last one for the next test."""
     return Applications()
 
 
@@ -156,7 +156,7 @@ def make_app(
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
-    """The application with its embedded defaults, on either database."""
+    """The application with default settings, on either database."""
     return make_app()
 
 
@@ -169,13 +169,13 @@ def clock() -> Iterator[time_machine.Traveller]:
 
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests to the provider are sent again at once: no deadline passes meanwhile."""
+    """Repeat requests to the provider without a pause."""
     monkeypatch.setattr("movies.november7.retries.BACKOFF", wait_none())
 
 
 @pytest.fixture
 def stand_in() -> Iterator[StandIn]:
-    """November 7's stand-in, with its sample catalogue, over a real socket."""
+    """The stand-in for November 7, with the sample catalogue, on a real socket."""
     with StandIn() as running:
         yield running
 
@@ -196,7 +196,7 @@ def before_statement(app: Flask) -> Iterator[Callable[[Callable[..., Any]], None
 
 @pytest.fixture
 def statements(before_statement: Callable[[Callable[..., Any]], None]) -> list[str]:
-    """The SQL statements that the application has run; clear it to count from there."""
+    """The SQL statements that the application has run. Clear the list to start again."""
     run: list[str] = []
     before_statement(lambda *args: run.append(args[2]))
     return run
@@ -222,7 +222,7 @@ def url(app: Flask) -> Iterator[str]:
 
 @pytest.fixture
 def runner(app: Flask) -> FlaskCliRunner:
-    """Runs its commands."""
+    """Runs the application's commands."""
     return app.test_cli_runner()
 
 

@@ -1,4 +1,4 @@
-"""What tests of any part use: a moment, metrics, threads and waiting."""
+"""Helpers for all tests: a fixed time, metrics, threads and waiting."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +12,12 @@ THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)  # where the `clock` fixture stops t
 
 
 def counted(name: str, **labels: str) -> float:
-    """The value of a metric, 0 where it has none yet."""
+    """The value of a metric; 0 if it has none yet."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def eventually(condition: Callable[[], bool], *, within: float = 30) -> bool:
-    """Whether `condition` came true within so many seconds."""
+    """Whether `condition` becomes true within this number of seconds."""
     end = monotonic() + within
     while not condition() and monotonic() < end:
         sleep(0.005)
@@ -25,7 +25,7 @@ def eventually(condition: Callable[[], bool], *, within: float = 30) -> bool:
 
 
 def in_threads(number: int, call: Callable[[], Any]) -> list[Future[Any]]:
-    """What `number` threads got that made the same call."""
+    """The futures of `number` threads that make the same call."""
     with ThreadPoolExecutor(number) as pool:
         return [pool.submit(call) for _ in range(number)]
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, for tests that stop it, fill it or change its settings."""
+"""A private PostgreSQL server, for tests that stop it, fill it or change its settings."""
 
 import os
 import shutil
@@ -91,7 +91,7 @@ class PrivatePostgresql:
         self.process.wait(30)
 
     def pause(self) -> None:
-        """Stop all its processes, so that it keeps its connections open and does not respond."""
+        """Suspend all its processes, so that connections stay open and get no response."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -1,4 +1,4 @@
-"""What stands in the application's database, asked in SQL."""
+"""Reads the application's database with SQL."""
 
 import uuid
 from typing import Any
@@ -10,7 +10,7 @@ from movies.extensions import db
 
 
 def execute(statement: str, **values: Any) -> list[Any]:
-    """The rows that a statement returns, if any, committed. UUIDs are bound as the models do."""
+    """Run a statement and commit. Returns its rows. UUIDs are bound as in the models."""
     types = [
         sa.bindparam(name, type_=sa.Uuid())
         for name, value in values.items()
@@ -22,13 +22,13 @@ def execute(statement: str, **values: Any) -> list[Any]:
 
 
 def rows(app: Flask, statement: str) -> list[Any]:
-    """What a SQL statement finds in the application's database."""
+    """The rows that a SQL statement returns."""
     with app.app_context():
         return list(db.session.execute(sa.text(statement)).all())
 
 
 def described() -> dict[str, Any]:
-    """Tables, columns, constraints and indexes, as the database itself describes them."""
+    """The tables, columns, constraints and indexes, from the database's own catalogue."""
     if db.engine.name == "postgresql":
         return {
             "columns": execute(

@@ -26,7 +26,7 @@ RECOVERED = "the shared counters of rate limits work again"
 
 
 class OwnRedis:
-    """A Redis of this test's own, which it may stop, freeze and start anew without its data."""
+    """A private Redis, which the test may stop, suspend and start again without its data."""
 
     def __init__(self, binary: str, directory: Path) -> None:
         self._port = free_port()
@@ -80,7 +80,7 @@ def hits(counting: Counters, times: int) -> list[int]:
 def test_counting_goes_on_when_redis_stops_and_comes_back_empty(
     own_redis: OwnRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No count begins anew, and each end of an outage is logged once."""
+    """No count is reset. The start and the end of the outage are logged once each."""
     caplog.set_level(logging.WARNING)
     counting = Counters(RedisStore(own_redis.client))
     assert hits(counting, 3) == [1, 2, 3]

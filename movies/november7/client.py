@@ -49,7 +49,8 @@ class Client:
     where fetches are shared among processes. `on_fetch` is called with the movies of every block
     that was fetched, before any caller gets it, on the thread of the fetch; it must not raise.
 
-    A `caller` is an opaque key of whoever causes a fetch: callers get equal shares of the requests.
+    A `caller` is an opaque key of the user who causes a fetch. Callers get equal shares of the
+    requests.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Cache entries in Redis, shared by all processes.
 
-Each entry is a string that expires by itself. To keep their sum within bounds, a sorted set lists
-them by age and a hash holds their sizes and the total, under the empty name. Scripts keep the three
-consistent. If Redis evicts one of the latter two, counting starts anew; entries that are no longer
-counted still expire.
+Each entry is a string that expires by itself. To limit their total size, a sorted set lists them by
+age, and a hash holds their sizes and, under the empty name, the total. Scripts keep the three
+consistent. If Redis evicts the set or the hash, counting starts again, and entries that are no
+longer counted still expire.
 """
 
 import time
@@ -16,7 +16,7 @@ from redis import TimeoutError as RedisTimeoutError
 
 from movies.november7.store import BATCH
 
-OVERHEAD = 300  # bytes that Redis 7 needs for an entry beside its content, measured by MEMORY USAGE
+OVERHEAD = 300  # bytes that Redis 7 needs for an entry without its content, by MEMORY USAGE
 SCAN_BATCH = 500  # keys
 
 # KEYS: entry, ages, sizes. ARGV: content, size, age, lifetime in ms, maximum in bytes, batch.

@@ -1,4 +1,4 @@
-"""Clients of the stand-in provider, and the movies and searches that the tests make."""
+"""Clients of the stand-in provider, and the movies and searches of the tests."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress

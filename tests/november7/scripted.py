@@ -1,4 +1,4 @@
-"""A provider whose answers a test writes, and pauses that nobody waits for."""
+"""A provider with scripted answers, and pauses that are recorded instead of waited for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
