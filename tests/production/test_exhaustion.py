@@ -3,10 +3,11 @@
 import os
 import resource
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -118,18 +119,28 @@ def test_a_lack_of_file_descriptors_is_survived(api: Served) -> None:
     assert users.lost() == []
 
 
-def test_a_lack_of_threads_is_survived(api: Served) -> None:
+def test_a_lack_of_threads_is_survived(api: Served, disk: Path) -> None:
     """Requests wait for the threads that there are. Root is exempt from limits on processes, but
     not from limits on address space, which the stack of a thread needs."""
     workers = api.pids
     pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[0]) for pid in workers]
     limits = [number * resource.getpagesize() + ROOM for number in pages]
-    with limited(workers, resource.RLIMIT_AS, limits):
-        paths = [f"/api/v1/movies/{movie}/" for movie in MOVIES] * 12
-        with ThreadPoolExecutor(len(paths)) as pool:
-            answers = list(pool.map(lambda path: api.ask("GET", path), paths))
-        assert {answer.status_code for answer in answers} == {200}
-    assert "no thread could be started" in api.log
+    votes = [f"/api/v1/movies/{movie}/rating/" for movie in MOVIES] * 12
+    vote = {"rating_type": "UPVOTE"}
+    with (
+        closing(sqlite3.connect(disk / "movies.sqlite3", isolation_level=None)) as other,
+        limited(workers, resource.RLIMIT_AS, limits),
+        ThreadPoolExecutor(len(votes)) as pool,
+    ):
+        other.execute("BEGIN IMMEDIATE")  # so that each vote occupies a thread
+        sent = [pool.submit(api.ask, "PUT", path, json=vote) for path in votes]
+        is_exhausted = eventually(lambda: "no thread could be started" in api.log, within=60)
+        other.execute("ROLLBACK")
+        answers = [future.result() for future in sent]
+    assert is_exhausted
+    statuses = {answer.status_code for answer in answers}
+    # The limit is on memory as well.
+    assert statuses <= {200, 201, 503, *([500] if "MemoryError" in api.log else [])}, api.log
     with traffic(api.url) as users:
         assert users.goes_on()
     assert api.pids == workers
