@@ -47,7 +47,10 @@ def _database(error: Exception) -> Response:
     if is_outage(error):
         log.error("the database is unavailable", extra={"reason": explain(error)})
         return problem_response(PROBLEMS[DBAPIError])
-    log.error("a statement failed unexpectedly", exc_info=error)
+    # Not the error itself: its text includes PostgreSQL's DETAIL, which quotes values of the row.
+    reason = f"{type(error).__name__}: {explain(error)} [SQL: {getattr(error, 'statement', None)}]"
+    failure = RuntimeError(reason).with_traceback(error.__traceback__)
+    log.error("a statement failed unexpectedly", exc_info=failure)
     return problem_response(PROBLEMS[InternalServerError])
 
 

@@ -229,15 +229,21 @@ def test_a_defect_is_logged_with_its_traceback(
 def test_a_failed_statement_is_logged_without_its_values(
     postgresql: str, make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Neither with its parameters, nor with PostgreSQL's DETAIL, which quotes the row."""
     app = make_app(DATABASE_URL=postgresql)
+    statements = ["SELECT :address, 1 / 0", "INSERT INTO addresses VALUES (:address), (:address)"]
 
-    @app.get("/failing/")
-    def view() -> str:
-        db.session.execute(text("SELECT :address, 1 / 0"), {"address": SECRET})
+    @app.get("/failing/<int:number>/")
+    def view(number: int) -> str:
+        db.session.execute(text("CREATE TEMPORARY TABLE addresses (address text PRIMARY KEY)"))
+        db.session.execute(text(statements[number]), {"address": SECRET})
         return "not reached"
 
-    assert app.test_client().get("/failing/").status_code == 500
+    for number in range(2):
+        assert app.test_client().get(f"/failing/{number}/").status_code == 500
     assert "SELECT" in caplog.text
+    assert "INSERT INTO" in caplog.text
+    assert "Traceback" in caplog.text
     assert SECRET not in caplog.text
 
 
