@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top: code imports its own layer and those below it.
 LAYERS = [
     {"database", "november7", "logs", "urls", "schemas", "metrics", "counters", "representations"}
-    | {"client_socket", "port"},
+    | {"client_socket", "port", "writers"},
     {"extensions", "settings", "problems", "access_log"},
     {"limits", "paging", "tracing"},
     {"api"},
