@@ -104,7 +104,7 @@ define install
 @echo "Installing $<; this may take a minute"
 @$(PY) -m pip install --disable-pip-version-check --no-input --require-hashes -r $< >$(LOG) 2>&1 || \
 	if grep -qE '$(UNREACHABLE)' $(LOG); then \
-		echo "Error: the package index can't be reached. Check the network and proxy, then run make again (details: $(LOG))" >&2; exit 1; \
+		echo "Error: the package index cannot be reached. Check the network and proxy, then run make again (details: $(LOG))" >&2; exit 1; \
 	else tail -n 5 $(LOG) >&2; \
 		echo "Error: pip could not install $< (details: $(LOG))" >&2; exit 1; fi
 @touch $@

@@ -90,7 +90,7 @@ def main(host: str, port: int, verbose: bool, **switches: Any) -> None:
         try:
             stand_in.start()
         except OSError as error:
-            raise click.ClickException(f"can't listen on {host}:{port}: {error}") from None
+            raise click.ClickException(f"cannot listen on {host}:{port}: {error}") from None
         click.echo(f"November 7's stand-in listens on {stand_in.url}")
         click.echo(f"Faults: {_described(stand_in.faults)}")
         threading.Event().wait()

@@ -93,7 +93,7 @@ def test_an_interrupted_installation_is_repeated(make: Make, tmp_path: Path) -> 
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "1"}
     failed = make(".venv/run", python, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="", **nowhere)
     assert errors(failed) == [
-        "Error: the package index can't be reached. Check the network and proxy, "
+        "Error: the package index cannot be reached. Check the network and proxy, "
         "then run make again (details: .venv/pip.log)"
     ]
     assert failed.returncode == 2

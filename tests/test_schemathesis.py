@@ -26,10 +26,10 @@ from movies import create_app
 from movies.users.schemas import UserCreateSchema
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "50"))
-# All checks are made of all operations, but for two. No JSON Schema can say that a password is easy
-# to guess, so data that is valid by the schema may be 422 where one is chosen. And a rating may be
-# gone that nobody deleted at its own address, for a vote can be cleared at that of its movie, which
-# the check doesn't know.
+# All operations get all checks, with two exceptions. No JSON Schema can express that a password is
+# easy to guess, so valid data may be 422 if it contains a new password. And a rating may disappear
+# without a DELETE of its own URL, because it can also be cleared at the URL of its movie, which the
+# check does not know.
 CHOOSES_PASSWORD = {
     "checks": {
         "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "409", "422"]}
@@ -140,7 +140,7 @@ def schema(app: Flask) -> BaseSchema:
     document = app.test_client().get("/api/schema/").get_json()
     for name, member in (("refresh", "refresh"), ("verify", "token"), ("logout", "refresh")):
         body = document["paths"][f"/api/v1/auth/{name}/"]["post"]["requestBody"]
-        good = {member: new_tokens(visitors)["refresh"]}  # in place of the example that isn't
+        good = {member: new_tokens(visitors)["refresh"]}  # instead of the example, which is invalid
         body["content"]["application/json"]["example"] = good
     access = new_tokens(visitors)["access"]
     rating = document["paths"]["/api/v1/movies/ratings/{rating_id}"]

@@ -32,7 +32,7 @@ class Catalogue:
         since: float | None,
         caller: Hashable = None,
     ) -> Iterator[Block]:
-        """Every block, in order. `deadline` returns that of the next block.
+        """Every block, in order. `deadline` returns the deadline of the next block.
 
         Blocks that are not fresh, or not newer than the Unix time `since`, are fetched. Raises
         Unavailable, or a kind of it, also after a block with fewer movies than its total promises:

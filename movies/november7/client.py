@@ -96,11 +96,11 @@ class Client:
         wait: float = math.inf,
         before_forced_fetch: Callable[[], None] = lambda: None,
     ) -> Page:
-        """The movies that match `query`, or all: `limit` of them from the `skip`th on.
+        """Up to `limit` movies that match `query`, after the first `skip`; all movies without it.
 
-        `accept`: which cached pages will do. `wait`: seconds, at most, that the caller waits for
-        November 7. `before_forced_fetch` is called, once, if `accept` rules out what the cache
-        would have served; what it raises is raised.
+        `accept`: which cached pages the caller accepts. `wait`: the maximum number of seconds that
+        the caller waits for November 7. `before_forced_fetch` is called once if `accept` rules out
+        what the cache would have served. Its exceptions are passed on.
 
         Raises Unavailable, or a kind of it, if there is no usable answer, and NotCached if `accept`
         allows no fetch.
@@ -150,7 +150,7 @@ class Client:
         return self._catalogue.find(movie_id, Deadline.after(self.deadline), caller)
 
     def close(self) -> None:
-        """Release what is held: threads first, then the connections that they use."""
+        """End the threads, then close the connections that they use."""
         self._refresher.close()
         self._single_flight.close()
         self._session.close()

@@ -101,7 +101,7 @@ class BadResponse(Unavailable):
 
 
 class Doubtful(BadResponse):
-    """A 200 that lacks movies: it is retried once, and then `page` may be used for what it is."""
+    """A 200 that lacks movies. It is retried once, and then `page` may be used."""
 
     max_tries = 2
 

@@ -24,22 +24,21 @@ LEFT_OUT = Counter(
 )
 CACHE = Counter("november7_cache_total", "Cache lookups, by result: hit, stale, miss", ["result"])
 STORE_ERRORS = Counter(
-    "november7_cache_store_errors_total", "Failures of the cache's store, each taken as a miss"
+    "november7_cache_store_errors_total",
+    "Failures of the cache store, each of which counts as a miss",
 )
 CACHE_FAILING = Gauge(
     "november7_cache_failing",
     "1 while the last read or write of a process in the cache's store failed, else 0",
     multiprocess_mode="livemax",
 )
-JOINED = Counter("november7_flights_joined_total", "Callers who joined a fetch already under way")
-IN_USE = Gauge(
-    "november7_bulkhead_in_use", "Provider fetches under way", multiprocess_mode="livesum"
-)
+JOINED = Counter("november7_flights_joined_total", "Callers that joined a fetch in progress")
+IN_USE = Gauge("november7_bulkhead_in_use", "Fetches in progress", multiprocess_mode="livesum")
 BULKHEAD_REFUSALS = Counter(
     "november7_bulkhead_refusals_total", "Fetches refused because too many were waiting"
 )
 BREAKER_OPEN = Gauge(
     "november7_breaker_open",
-    "1 while a process holds November 7 to be down, else 0",
+    "1 while a process considers November 7 to be down, else 0",
     multiprocess_mode="livemax",
 )

@@ -13,7 +13,7 @@ from movies.database import ServerStalled, connection_options, connections
 def test_a_statement_fails_when_the_server_does_not_respond(
     private_server: PrivatePostgresql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Later than the server would have cancelled it, and the connection is closed."""
+    """Later than the server would have canceled it, and the connection is closed."""
     url = make_url(private_server.url).set(drivername="postgresql+psycopg")
     monkeypatch.setattr(connections, "RESPONSE_MARGIN", 0.1)
     url = url.update_query_dict({"options": "-c statement_timeout=200"})

@@ -16,7 +16,7 @@ from movies.november7.contract import (
 from movies.november7.errors import BadResponse
 from november7.clients import movie
 
-WRONG: dict[str, list[Any]] = {  # values that the members of a movie can't have
+WRONG: dict[str, list[Any]] = {  # values that members of a movie must not have
     "id": [None, "", "not-a-uuid", 7, [], True],
     "title": [None, 7, [], {}, True],
     "description": [7, [], False],

@@ -165,7 +165,7 @@ def test_probes_ask_for_one_movie_and_few_run_at_once(client: Client, stand_in: 
     stand_in.reset()
     assert eventually(lambda: len(stand_in.requests) >= 4)
     assert set(stand_in.requests) == {"/movies/?skip=0&limit=1"}
-    assert stand_in.most_in_flight <= 4 + 3  # what was under way when the counting began
+    assert stand_in.most_in_flight <= 4 + 3  # requests that were in progress when counting began
 
 
 def test_the_thread_ends_when_nothing_is_left_to_do(client: Client, stand_in: StandIn) -> None:
