@@ -1,1 +1,1 @@
-"""Measurements. Never run by pytest; every timing is a ratio, or two figures of one run."""
+"""Measurements, which pytest never runs. Timings are ratios, or two figures of the same run."""

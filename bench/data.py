@@ -1,4 +1,4 @@
-"""What the measured applications hold: accounts that are signed in, movies, ratings."""
+"""Fills measured applications with accounts, movies and ratings."""
 
 import random
 import uuid

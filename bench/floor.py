@@ -1,4 +1,4 @@
-"""The floor: what the same server makes of routes that do almost nothing.
+"""The floor: routes that do almost nothing, on the same server, as a baseline for comparisons.
 
 `GET /floor` verifies the access token and returns a page of ten movies from memory.
 `POST /floor` verifies the token and commits one INSERT over a pool like the API's.

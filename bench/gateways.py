@@ -1,4 +1,4 @@
-"""What one would pick instead: November 7 itself, and nginx as a cache in front of it."""
+"""Compares Movies API with the alternatives: November 7 itself, and nginx as a cache."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""Load, and how figures are made of it.
+"""Generates load, and computes figures from the results.
 
 The generator is wrk. Where it is missing, threads of this process send the requests: the ratios
 are then lower for fast routes, because the generator takes a part of the processors.

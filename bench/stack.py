@@ -1,4 +1,4 @@
-"""The servers that a measurement needs, started for it and ended with it.
+"""Starts the servers that a measurement needs, and stops them afterwards.
 
 PostgreSQL and Redis are started from their binaries where these are installed, each with its data
 in a temporary directory. Otherwise DATABASE_URL (an empty database) and REDIS_URL are used.
