@@ -15,6 +15,7 @@ from pathlib import Path
 from bench import gateways
 from bench.figures import FIGURES, Row
 from bench.load import TooNoisy
+from bench.plot import plot
 from bench.stack import Missing, Stack
 
 FIGURES["gateways"] = gateways.run
@@ -45,10 +46,11 @@ def main() -> int:
 
 
 def save(name: str, rows: list[Row]) -> None:
-    """Keep the rows of one figure in results.json, with what they were measured on."""
+    """Keep the rows of one figure, and what they were measured on, in results.json; plot them."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[name] = {"measured": conditions(), "rows": [asdict(row) for row in rows]}
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+    RESULTS.with_suffix(".svg").write_text(plot(results))
 
 
 def conditions() -> dict[str, str]:
