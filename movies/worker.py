@@ -257,14 +257,17 @@ class _Refusal:
         return HTTPStatus(int(self._page.split(b" ", 2)[1]))
 
 
+INVALID = "The request is not valid HTTP, or exceeds a limit of the server."
 DETAILS = {
     HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error occurred. It has been logged.",
 }
 
 
-def _plain(address: tuple[Any, ...]) -> tuple[str, int]:
+def _plain(address: tuple[Any, ...] | str) -> tuple[str, int]:
     """Host and port of a socket's address; an IPv4 address also if the socket serves IPv6, too."""
+    if isinstance(address, str):  # a Unix socket has neither
+        return "localhost", 80
     return address[0].removeprefix("::ffff:"), address[1]
 
 
@@ -278,15 +281,8 @@ def _refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = Fals
 
 def _problem(status: HTTPStatus, request: str) -> bytes:
     """An HTTP response of application/problem+json (RFC 9457) that closes the connection."""
-    title = TITLES.get(status, status.phrase)
-    problem = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": DETAILS.get(
-            status, "The request is not valid HTTP, or exceeds a limit of the server."
-        ),
-    }
+    title, detail = TITLES.get(status, status.phrase), DETAILS.get(status, INVALID)
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     body = json.dumps(problem).encode()
     lines = [
         f"HTTP/1.1 {status.value} {title}",

@@ -102,6 +102,23 @@ def test_a_second_server_on_the_port_names_the_setting_and_leaves_the_first_alon
     assert (searches(app), sorted(files(directory))) == (counted, sorted(kept))
 
 
+def test_a_server_answers_on_a_unix_socket(app: Served, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"unix:{path}"]
+    environment = {**app.environment, "INSTANCE_DIR": str(tmp_path), "WEB_CONCURRENCY": "1"}
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as server,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        try:
+            client.settimeout(30)
+            assert eventually(lambda: client.connect_ex(str(path)) == 0, within=30)
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12).split()[1] == b"200"
+        finally:
+            server.terminate()
+
+
 def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path) -> None:
     app.search("matrix")
     counted = searches(app)
