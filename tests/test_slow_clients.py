@@ -23,7 +23,8 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("served")) as running:
+    threads = {"GUNICORN_CMD_ARGS": "--threads 256"}  # half as many as usual
+    with served(tmp_path_factory.mktemp("served"), **threads) as running:
         yield running
 
 
