@@ -28,11 +28,12 @@ test: .venv/dev ## Run all tests, or those in ARGS: make test ARGS="tests/test_c
 test-fast: .venv/dev ## Run the fast tests, on SQLite only
 	$(PYTEST) $(PARALLEL) -m "not slow and not registry" -k "not postgresql and not redis" $(ARGS)
 
-lint: .venv/dev ## Check style, types and container files
+lint: .venv/dev ## Check style, types, the container file and the contract
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/hadolint Dockerfile
+	$(PY) -m tools.breaking_changes
 
 lint-deploy: .venv/dev ## Check deploy/ and the workflows with the linter of each format
 	bash deploy/lint.sh .venv/bin/uv
