@@ -35,4 +35,4 @@ def make_client(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Cli
 @pytest.fixture
 def client(make_client: Callable[..., Client], cache: dict[str, Redis]) -> Client:
     """A client of the stand-in, on either cache."""
-    return make_client(deadline=0.5, **cache)
+    return make_client(deadline=1.0, **cache)
