@@ -50,7 +50,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def set_accept_enabled(self, enabled: bool) -> None:
         """As gunicorn's. A worker that stops takes connections that would be reset otherwise."""
         super().set_accept_enabled(enabled)
-        for listener in () if self.alive else self.sockets:
+        while self.sockets and not self.alive:
+            listener = self.sockets.pop()
             known = -1
             while known < self.nr_conns:
                 known = self.nr_conns
