@@ -7,6 +7,7 @@ one is the output of the command, except for values that differ from run to run.
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,11 @@ def test_the_curl_example_of_the_guide_works(url: str) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_python_example_of_the_guide_works(url: str) -> None:
-    (code,) = (
+    code = "\n".join(
         code for language, code, _ in blocks(ROOT / "movies/manual.md") if language == "python"
     )
     done = subprocess.run(
-        ["python3", "-c", code.replace("https://movies.example.com", url)],
+        [sys.executable, "-c", code.replace("https://movies.example.com", url)],
         capture_output=True,
         text=True,
         check=True,
