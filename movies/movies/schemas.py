@@ -123,8 +123,8 @@ class RatingPartialUpdateSchema(RatingUpdateSchema):
     rating_type = RatingTypeField()
 
 
-class SearchParameters(PageParameters):
-    """The query string of a search."""
+class QueryParameters(BaseSchema):
+    """What to search for. A class of its own, so that it precedes the page in the document."""
 
     query = Text(
         trim=True,
@@ -135,6 +135,10 @@ class SearchParameters(PageParameters):
             "example": "inception",
         },
     )
+
+
+class SearchParameters(PageParameters, QueryParameters):
+    """The query string of a search."""
 
 
 class RatingsParameters(PageParameters):
