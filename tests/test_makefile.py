@@ -111,7 +111,8 @@ def test_a_taken_port_is_reported_before_the_database_is_migrated(
     for name in ("config.py", "wsgi.py", "tools", "movies"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = fake_python(tmp_path / ".venv" / "bin", "python", "")
+    has_pip = 'case "$2" in "import pip") exit;; esac'
+    python = fake_python(tmp_path / ".venv" / "bin", "python", has_pip)
     instance = tmp_path / "instance"
     for stamp in ("made", "run", "dev"):
         (tmp_path / ".venv" / stamp).touch()

@@ -87,13 +87,13 @@ def test_a_killed_redis_and_an_empty_one_cost_no_request(api: Served, server: Pr
 def test_a_redis_that_evicts_costs_no_request(api: Served, server: PrivateRedis) -> None:
     used = server.client.info("memory")["used_memory"]
     server.client.config_set("maxmemory-policy", "allkeys-lru")
-    server.client.config_set("maxmemory", used + 100_000)
+    server.client.config_set("maxmemory", used + 2_000_000)
     with traffic(api.url) as users:
         for number in range(300):
             if server.client.info("stats")["evicted_keys"]:
                 break
             assert api.search(f"query {number}").ok
-            server.client.set(f"another application's {number}", "x" * 5_000)
+            server.client.set(f"another application's {number}", "x" * 20_000)
         assert server.client.info("stats")["evicted_keys"] > 0
         assert users.goes_on()
     server.client.config_set("maxmemory", 0)
