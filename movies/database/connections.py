@@ -206,7 +206,7 @@ def _has_input(descriptor: int) -> bool:
 
 
 def without_timeouts(connection: Connection) -> None:
-    """Let this transaction's statements run as long as they need: for migrations and upkeep."""
+    """Let this transaction's statements run without a time limit, for migrations and checks."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         cast(BoundedConnection, connection.connection.dbapi_connection).response_timeout = None

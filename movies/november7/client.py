@@ -27,7 +27,7 @@ from movies.november7.blocks import (
 )
 from movies.november7.breaker import Breaker
 from movies.november7.cache import NAMESPACE, BlockCache
-from movies.november7.catalogue import Catalogue
+from movies.november7.catalogue_reader import CatalogueReader
 from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
 from movies.november7.errors import InvalidRequest, NotCached, Overloaded, Unavailable
@@ -78,7 +78,7 @@ class Client:
         self._refresher = BackgroundRefresher(
             self.breaker, probe=self._probe, refresh=self._refresh, concurrency=probes
         )
-        self._catalogue = Catalogue(self._cached_block, self._fetched_block)
+        self._catalogue = CatalogueReader(self._cached_block, self._fetched_block)
 
     @property
     def url(self) -> str:
