@@ -3,16 +3,15 @@
 import logging
 import uuid
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from flask import current_app
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from movies import provider
 from movies.database import lock_timeout, now
 from movies.extensions import db
 from movies.movies.models import Movie
-from movies.november7.client import Client
 from movies.november7.contract import ProviderMovie
 
 log = logging.getLogger(__name__)
@@ -25,11 +24,6 @@ _KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.i
 
 class UnknownMovie(Exception):
     """November 7's catalogue does not contain this movie."""
-
-
-def november7() -> Client:
-    """The provider's client of this application."""
-    return cast(Client, current_app.extensions["november7"])
 
 
 def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
@@ -73,7 +67,7 @@ def require(movie_id: uuid.UUID, user_id: int) -> None:
 
 def look_up(movie_id: uuid.UUID, user_id: int) -> None:
     """Record a movie from the catalogue. Parameters and exceptions are those of `require`."""
-    movie = november7().find_movie(str(movie_id), caller=user_id)
+    movie = provider.client().find_movie(str(movie_id), caller=user_id)
     if movie is None:
         raise UnknownMovie
     record([movie])
