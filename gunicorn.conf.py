@@ -65,7 +65,7 @@ sendfile = False  # the worker sends, so that a slow reader holds no thread
 
 timeout = 60
 graceful_timeout = 30
-keepalive = 75  # seconds; longer than load balancers keep idle connections, usually 60
+keepalive = Config.KEEPALIVE
 control_socket_disable = True
 
 # Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.

@@ -41,7 +41,7 @@ class PublicAddress:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        scheme = environ["wsgi.url_scheme"]
+        scheme = environ["wsgi.url_scheme"].lower()
         if scheme not in _DEFAULT_PORTS:  # a proxy's X-Forwarded-Proto can hold anything
             scheme = "http"
         host = normalize_host(scheme, _requested_host(environ))
