@@ -10,7 +10,6 @@ are left to the load balancer. tests/test_slow_clients.py notices if gunicorn ch
 """
 
 import errno
-import json
 import selectors
 import socket
 import time
@@ -24,10 +23,9 @@ from uuid import uuid4
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from movies import access_log
 from movies.client_socket import REQUEST_TIMEOUT, ClientSocket
 from movies.logs import configure_logging, request_id
-from movies.problems import TITLES
+from movies.refusals import ErrorPage, refuse
 
 LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last response
 SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
@@ -140,7 +138,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 continue
             self.poller.unregister(conn.sock)
             request_id.set(uuid4().hex)
-            _refuse(conn.sock, HTTPStatus.REQUEST_TIMEOUT)
+            refuse(conn.sock, HTTPStatus.REQUEST_TIMEOUT)
             self._linger(conn)
         if self.nr_conns >= self.worker_connections:
             self._make_room(now)
@@ -159,9 +157,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         was_parsed = req is not None
         if not was_parsed:
             request_id.set(uuid4().hex)
-        refusal = _Refusal()
-        super().handle_error(req, refusal, addr, exc)
-        _refuse(client, refusal.status, is_counted=was_parsed)
+        page = ErrorPage()
+        super().handle_error(req, page, addr, exc)
+        refuse(client, page.status, is_counted=was_parsed)
 
     def _watch(self, conn: TConn, events: int, callback: Any) -> None:
         conn.sock.setblocking(False)
@@ -240,58 +238,8 @@ class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
             self.error_log.propagate = True
 
 
-class _Refusal:
-    """Takes the place of the client's socket while gunicorn writes its HTML page for an error."""
-
-    def __init__(self) -> None:
-        self._page = b""
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self._page += data
-
-    @property
-    def status(self) -> HTTPStatus:
-        """The status of the page."""
-        return HTTPStatus(int(self._page.split(b" ", 2)[1]))
-
-
-INVALID = "The request is not valid HTTP, or exceeds a limit of the server."
-DETAILS = {
-    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error occurred. It has been logged.",
-}
-
-
 def _plain(address: tuple[Any, ...] | str) -> tuple[str, int]:
     """Host and port of a socket's address; an IPv4 address also if the socket serves IPv6, too."""
     if isinstance(address, str):  # a Unix socket has neither
         return "localhost", 80
     return address[0].removeprefix("::ffff:"), address[1]
-
-
-def _refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = False) -> None:
-    """Answer a request that does not reach the application; it is logged and counted here."""
-    if not is_counted:
-        access_log.record("other", {"route": "refused", "status": status.value}, 0.0)
-    with suppress(OSError):  # the client has left
-        client.sendall(_problem(status, request_id.get() or ""))
-
-
-def _problem(status: HTTPStatus, request: str) -> bytes:
-    """An HTTP response of application/problem+json (RFC 9457) that closes the connection."""
-    title, detail = TITLES.get(status, status.phrase), DETAILS.get(status, INVALID)
-    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    body = json.dumps(problem).encode()
-    lines = [
-        f"HTTP/1.1 {status.value} {title}",
-        "Connection: close",
-        "Content-Type: application/problem+json",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        f"X-Request-ID: {request}",
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -12,7 +12,7 @@ LAYERS = [
     {"database", "november7", "logs", "urls", "schemas", "metrics", "counters", "representations"}
     | {"client_socket", "port", "writers"},
     {"extensions", "settings", "problems", "access_log"},
-    {"limits", "paging", "provider", "tracing"},
+    {"limits", "paging", "provider", "refusals", "tracing"},
     {"api"},
     {"auth"},
     {"movies"},
