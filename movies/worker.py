@@ -32,7 +32,7 @@ SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a l
 SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
 MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has had at least one second
-MAX_DRAIN = 64 * 1024  # bytes read and thrown away while a connection closes
+MAX_DRAIN = 64 * 1024  # bytes discarded while a connection closes
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -46,7 +46,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._has_threads = False
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """As gunicorn's. A worker that stops takes connections that would be reset otherwise."""
+        """Like gunicorn's. A worker that stops accepts the connections that would else be reset."""
         super().set_accept_enabled(enabled)
         while self.sockets and not self.alive:
             listener = self.sockets.pop()
@@ -77,12 +77,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._watch(conn, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """Read on; give a new connection to a thread once its request is there."""
+        """Read what has arrived; give a new connection to a thread once its request is complete."""
         if conn.sock.fill():
             super().on_pending_socket_readable(conn, client)
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """Read on; give a kept-alive connection to a thread once its next request is there."""
+        """Read what has arrived; give the connection to a thread once its request is complete."""
         if conn.sock.fill():
             super().on_client_socket_readable(conn, client)
 
@@ -100,7 +100,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             self.tpool.submit(answer)
             self._has_threads = True
-        except RuntimeError as error:  # the request is in the queue of the threads that there are
+        except RuntimeError as error:  # the existing threads will take the request from their queue
             if not self._has_threads:
                 raise
             self.log.error("no thread could be started for a request: %s", error)
@@ -150,7 +150,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._close(conn)
 
     def handle_error(self, req: Any, client: ClientSocket, addr: Any, exc: Exception) -> None:
-        """Answer what gunicorn refuses with a problem. gunicorn chooses the status and logs."""
+        """Respond with a problem to what gunicorn refuses. gunicorn chooses the status and logs."""
         if client.is_answered:  # the rest of the body is broken: no second response
             self.log.debug("a request was broken after its response: %s", exc)
             return
@@ -195,10 +195,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(next(iter(self._sending)))
 
     def _linger(self, conn: TConn) -> None:
-        """Close in two steps: closing at once could cost the client the end of the response.
-
-        RFC 9112 section 9.6.
-        """
+        """Close in two steps, so that the client gets the end of the response (RFC 9112, 9.6)."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:  # closed already, by the client or by gunicorn
@@ -227,7 +224,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Logs gunicorn's own lines as all others are logged, unless it is told to write elsewhere."""
+    """Formats gunicorn's log lines like all others, unless gunicorn is told to write elsewhere."""
 
     def setup(self, cfg: Any) -> None:
         """Configure logging, at the start and whenever the configuration is read again."""
@@ -239,7 +236,7 @@ class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _plain(address: tuple[Any, ...] | str) -> tuple[str, int]:
-    """Host and port of a socket's address; an IPv4 address also if the socket serves IPv6, too."""
+    """Host and port of a socket's address. IPv4 addresses are written as such on IPv6 sockets."""
     if isinstance(address, str):  # a Unix socket has neither
         return "localhost", 80
     return address[0].removeprefix("::ffff:"), address[1]

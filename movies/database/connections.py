@@ -187,7 +187,7 @@ def _addresses(settings: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 @event.listens_for(Engine, "connect")
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Give SQLite what PostgreSQL has: enforced foreign keys, readers beside a writer, `sqrt`."""
+    """Give SQLite what PostgreSQL has: foreign keys, reads during writes, and `sqrt`."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -201,7 +201,7 @@ _replaced_before = 0.0  # connections opened earlier are replaced; seconds of th
 @event.listens_for(Engine, "handle_error")
 def _replace_connections(context: ExceptionContext) -> None:
     """Have both pools replace their connections when one met a server that cannot serve."""
-    global _replaced_before, _last_good  # noqa: PLW0603  there is one set of pools in a process
+    global _replaced_before, _last_good  # there is one set of pools in a process
     if must_replace_connection(context.original_exception):
         context.is_disconnect = True
         _replaced_before, _last_good = monotonic(), None
@@ -249,7 +249,7 @@ def without_timeouts(connection: Connection) -> None:
 
 @contextmanager
 def lock_timeout(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """Have the block's statements fail that wait longer for a lock; None leaves it as it is."""
+    """Make statements of the block fail if they wait longer for a lock; None is the default."""
     if seconds is None:
         yield
     elif connection.dialect.name == "postgresql":

@@ -16,7 +16,7 @@ from movies.november7.contract import ProviderMovie
 
 log = logging.getLogger(__name__)
 
-LOCK_TIMEOUT = 0.25  # seconds that a search waits for others who change the same movies
+LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
 
 
 _KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
@@ -56,7 +56,7 @@ def record_or_log(movies: list[ProviderMovie]) -> None:
 
 
 def require(movie_id: uuid.UUID, user_id: int) -> None:
-    """Make sure that a movie is recorded. If it is not, look it up in the catalogue.
+    """Look up a movie in the catalogue, unless it is recorded.
 
     `user_id`: the user who asks; users get equal shares of the lookups. Raises UnknownMovie, or
     Unavailable if the lookup failed.

@@ -27,9 +27,9 @@ STORE_ERRORS = (StoreUnavailable, RedisError, sqlite3.Error)
 
 
 class Store(Protocol):
-    """Keeps entries by key, no more than a number of bytes in all: the oldest are removed first.
+    """Stores entries by key, up to a total size. The oldest are removed first.
 
-    Every method is safe for any number of threads and may raise one of STORE_ERRORS.
+    Every method is thread-safe and may raise one of STORE_ERRORS.
     """
 
     def read(self, key: str) -> bytes | None:
