@@ -31,7 +31,7 @@ POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F
 SQLITE_URL = r"sqlite(\+pysqlite)?:///(?!:memory:)[^?]+"
 NUMBERS = r"(?!\S*[?&](timeout|prepare_threshold)=(?!\d+(&|\Z)))"  # these options, if given
 DATABASE_URL = rf"{NUMBERS}({POSTGRESQL_URL}(/[^\s?]*)?|{SQLITE_URL})(\?\S*)?"
-REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|(redis\+)?unix://([^/\s]*@)?/\S+"
+REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|unix://([^/\s]*@)?/\S+"
 
 env = FileAwareEnv(eager=False, strip_whitespace=True)
 if env_file := os.environ.get("MOVIES_ENV_FILE", str(ROOT / ".env")):
@@ -106,7 +106,7 @@ def usable(redis_url: str) -> None:
     """Accept a URL whose port and options redis-py can use; no connection is made."""
     try:
         if redis_url:
-            ConnectionPool.from_url(redis_url.removeprefix("redis+")).make_connection()
+            ConnectionPool.from_url(redis_url).make_connection()
     except (ValueError, TypeError, RedisError):
         raise ValidationError("not usable") from None
 

@@ -21,10 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = None) -> Flask:
-    """The application in the configuration `name`, with some of its settings overridden.
-
-    Raises RuntimeError if INSTANCE_DIR cannot be used.
-    """
+    """The application in the configuration `name`, with some of its settings overridden."""
     configure_logging()
     app = Flask(__name__, static_folder=None)
     app.config.from_object(CONFIGS[name])

@@ -44,7 +44,7 @@ def refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = False
 
 def _problem(status: HTTPStatus, request: str) -> bytes:
     """An HTTP response of application/problem+json (RFC 9457) that closes the connection."""
-    title, detail = TITLES.get(status, status.phrase), DETAILS.get(status, INVALID)
+    title, detail = TITLES[status], DETAILS.get(status, INVALID)
     problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     body = json.dumps(problem).encode()
     lines = [
