@@ -4,17 +4,19 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import requests
 from helpers import eventually
+from launcher import complete, launch
 
-ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2
 ESTABLISHED = "01"  # as /proc/net/tcp has it
 
@@ -26,7 +28,9 @@ class Served:
     has written so far; `is_shared` where its workers share a Redis.
     """
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path, first: str = "", **settings: str) -> None:
+        self._first = first
+        self._is_migrated = False
         self.is_shared = bool(settings.get("REDIS_URL"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -51,13 +55,17 @@ class Served:
 
     def start(self) -> Self:
         """Migrate the database, serve, and sign an account in."""
-        migrated = self.run("db", "upgrade")
-        assert migrated.returncode == 0, migrated.stderr
-        command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
-            )
+        if not self._is_migrated:
+            self._migrate()
+        self._log.unlink(missing_ok=True)
+        self._process = launch(
+            "gunicorn",
+            "wsgi:app",
+            environment=self.environment,
+            output=self._log,
+            errors=self._log,
+            first=self._first,
+        )
         workers = int(self.environment["WEB_CONCURRENCY"])
         assert eventually(lambda: len(self.pids) == workers and self._is_up(), within=30)
         self.headers = self.sign_in("ada@example.com")
@@ -72,28 +80,29 @@ class Served:
 
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """The result of a `flask` command with the settings of the server."""
-        return subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "wsgi", *command],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return complete("flask", "--app", "wsgi", *command, environment=self.environment)
 
     def stop(self) -> None:
         """End it, the hard way if need be."""
         self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
+        self._process.join(15)
+        if self._process.is_alive():
             self._process.kill()
-            self._process.wait()
+            self._process.join()
+
+    def _migrate(self) -> None:
+        if self.environment["DATABASE_URL"]:
+            migrated = self.run("db", "upgrade")
+            assert migrated.returncode == 0, migrated.stderr
+        else:
+            path = Path(self.environment["INSTANCE_DIR"], "movies.sqlite3")
+            path.write_bytes(_migrated_sqlite())
+        self._is_migrated = True
 
     @property
     def pid(self) -> int:
         """The process id of gunicorn's master."""
+        assert self._process.pid is not None
         return self._process.pid
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
@@ -113,7 +122,7 @@ class Served:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     @property
     def pids(self) -> list[int]:
@@ -158,10 +167,21 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
+@cache
+def _migrated_sqlite() -> bytes:
+    """A SQLite database of the newest revision."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "movies.sqlite3")
+        migrated = Served(Path(directory)).run("db", "upgrade")
+        assert migrated.returncode == 0, migrated.stderr
+        with closing(sqlite3.connect(path)) as database:
+            return database.serialize()
+
+
 @contextmanager
-def served(directory: Path, **settings: str) -> Iterator[Served]:
-    """The application, running in `directory`."""
-    running = Served(directory, **settings)
+def served(directory: Path, first: str = "", **settings: str) -> Iterator[Served]:
+    """The application, running in `directory`, after the Python code `first`."""
+    running = Served(directory, first, **settings)
     try:
         yield running.start()
     finally:

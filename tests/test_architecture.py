@@ -12,7 +12,7 @@ LAYERS = [
     {"database", "november7", "logs", "urls", "schemas", "metrics", "counters", "representations"}
     | {"client_socket", "port", "writers"},
     {"extensions", "settings", "problems", "access_log"},
-    {"limits", "paging", "provider", "refusals", "tracing"},
+    {"limits", "paging", "tracing"},
     {"api"},
     {"auth"},
     {"movies"},
@@ -24,6 +24,7 @@ LAYERS = [
         "openapi",
         "pages",
         "health",
+        "provider",
         "cli",
         "worker",
         "create_app",

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import psycopg
 import pytest
 import time_machine
 from accounts import PASSWORD, Accounts
-from clean_environment import ROOT
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from helpers import THEN
+from launcher import complete
 from tables import rows
 
 LIFETIME = 2592000  # seconds that a sign-in lasts
@@ -156,15 +155,8 @@ def test_every_command_prints_json_on_request(
 
 def flask(*args: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """`flask` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "wsgi", *args],
-        cwd=ROOT,
-        env={**os.environ, "MOVIES_CONFIG": "development", **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    environment = {**os.environ, "MOVIES_CONFIG": "development", **settings}
+    return complete("flask", "--app", "wsgi", *args, environment=environment)
 
 
 def test_commands_print_their_result_only(tmp_path: Path) -> None:

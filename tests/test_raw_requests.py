@@ -17,7 +17,7 @@ BODY = b'{"token": "x"}'
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("served"), WEB_CONCURRENCY="2") as running:
+    with served(tmp_path_factory.mktemp("served"), WEB_CONCURRENCY="1") as running:
         yield running
 
 

@@ -4,15 +4,14 @@ import errno
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers import eventually
-from served import ROOT, WORKERS, Served, served
+from launcher import complete, launch
+from served import WORKERS, Served, served
 
 SEARCHES = "november7_cache_total"
 
@@ -87,15 +86,7 @@ def test_a_second_server_on_the_port_names_the_setting_and_leaves_the_first_alon
 ) -> None:
     app.search("matrix")
     counted, kept = searches(app), files(directory)
-    second = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "wsgi:app"],
-        cwd=ROOT,
-        env=app.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    second = complete("gunicorn", "wsgi:app", environment=app.environment)
     last = second.stderr.splitlines()[-1]
     assert (second.returncode, last.startswith("Error: cannot listen on")) == (1, True)
     assert "PORT" in last
@@ -104,13 +95,11 @@ def test_a_second_server_on_the_port_names_the_setting_and_leaves_the_first_alon
 
 
 def test_a_server_answers_on_a_unix_socket(app: Served, tmp_path: Path) -> None:
-    path = tmp_path / "socket"
-    command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"unix:{path}"]
+    path, log = tmp_path / "socket", tmp_path / "log"
+    command = ("gunicorn", "wsgi:app", "--bind", f"unix:{path}")
     environment = {**app.environment, "INSTANCE_DIR": str(tmp_path), "WEB_CONCURRENCY": "1"}
-    with (
-        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as server,
-        socket.socket(socket.AF_UNIX) as client,
-    ):
+    server = launch(*command, environment=environment, output=log, errors=log)
+    with socket.socket(socket.AF_UNIX) as client:
         try:
             client.settimeout(30)
             connected = (0, errno.EISCONN)
@@ -119,6 +108,7 @@ def test_a_server_answers_on_a_unix_socket(app: Served, tmp_path: Path) -> None:
             assert client.recv(12).split()[1] == b"200"
         finally:
             server.terminate()
+            server.join()
 
 
 def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path) -> None:

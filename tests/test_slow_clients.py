@@ -12,7 +12,8 @@ from contextlib import ExitStack
 
 import pytest
 from helpers import eventually
-from served import ROOT, WORKERS, Served, served
+from launcher import ROOT
+from served import WORKERS, Served, served
 
 SOCKETS = 300 * WORKERS  # more than there are threads
 MAX_WAIT = 8  # seconds; a blocked request would take longer

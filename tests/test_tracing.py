@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from helpers import eventually
+from launcher import ROOT
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from redis import Redis
-from served import ROOT, Served, served
+from served import Served, served
 
 from stand_in.server import StandIn
 

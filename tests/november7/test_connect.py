@@ -111,9 +111,8 @@ socket.getaddrinfo = getaddrinfo
 def test_the_server_answers_though_the_first_address_of_the_provider_is_dead(
     stand_in: StandIn, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(RESOLVER)
     settings = {"NOVEMBER7_URL": f"http://{HOST}:{stand_in.port}/", "NOVEMBER7_DEADLINE": "5"}
-    with served(tmp_path, PYTHONPATH=str(tmp_path), **settings) as running:
+    with served(tmp_path, RESOLVER, **settings) as running:
         answers = [running.search(query) for query in ("matrix", "dogs", "up")]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert len(stand_in.requests) == 3

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from launcher import ROOT
 from private_postgresql import PrivatePostgresql
-from served import ROOT, Served, served
+from served import Served, served
 from traffic import MOVIES, traffic
 
 pytestmark = pytest.mark.slow

@@ -25,16 +25,14 @@ def instances(
     redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Served, Served]]:
     """One whose clock is right, and one whose clock is ahead."""
-    ahead = tmp_path_factory.mktemp("ahead")
-    (ahead / "sitecustomize.py").write_text(AHEAD)  # Python runs it first
     with redis_py.Redis.from_url(redis_url) as client:
         client.flushdb()
     with ExitStack() as stack:
         shared = {"DATABASE_URL": stack.enter_context(postgresql_database("skew"))}
         shared["REDIS_URL"] = redis_url
         started = [
-            stack.enter_context(served(tmp_path_factory.mktemp("skew"), **shared, **clock))
-            for clock in ({}, {"PYTHONPATH": str(ahead)})
+            stack.enter_context(served(tmp_path_factory.mktemp("skew"), clock, **shared))
+            for clock in ("", AHEAD)
         ]
         yield started[0], started[1]
 

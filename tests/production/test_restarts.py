@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 from helpers import eventually
-from served import ROOT, WORKERS, Served, served
+from launcher import ROOT
+from served import WORKERS, Served, served
 from services import free_port, postgresql_database
 from traffic import traffic
 

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from served import ROOT, Served, served
+from launcher import ROOT
+from served import Served, served
 from services import postgresql_database
 from traffic import traffic
 
