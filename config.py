@@ -10,8 +10,10 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from environs import EnvValidationError, FileAwareEnv, ValidationError, validate
 from redis import ConnectionPool, RedisError
@@ -21,14 +23,15 @@ YEARS = 10 * 365 * 24 * 3600  # ten of them, in seconds
 
 HOST = r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
 HTTP_URL = rf"https?://([^\s/?#@]*@)?{HOST}(/[^\s?#]*)?"
-PUBLIC_URL = rf"https?://{HOST}(/[^\s?#]*)?"
+# In ASCII, since links are made from it (RFC 3986); an internationalized name as `xn--…`.
+PUBLIC_URL = rf"(?a:https?://{HOST}(/[\w.~/%-]*)?)"
 # An origin as browsers send it (RFC 6454 section 6.2): lower case, nothing after host and port.
 ORIGIN = r"[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:\d{1,5})?"
 POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F:]+\])?(:\d+)?"
 SQLITE_URL = r"sqlite(\+pysqlite)?:///(?!:memory:)[^?]+"
 NUMBERS = r"(?!\S*[?&](timeout|prepare_threshold)=(?!\d+(&|\Z)))"  # these options, if given
 DATABASE_URL = rf"{NUMBERS}({POSTGRESQL_URL}(/[^\s?]*)?|{SQLITE_URL})(\?\S*)?"
-REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|(redis\+)?unix://([^/\s]*@)?/\S+"
+REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|unix://([^/\s]*@)?/\S+"
 
 env = FileAwareEnv(eager=False, strip_whitespace=True)
 if env_file := os.environ.get("MOVIES_ENV_FILE", str(ROOT / ".env")):
@@ -77,11 +80,33 @@ def writable(directory: str) -> None:
         raise ValidationError("not writable") from None
 
 
+def valid_host(urls: str) -> None:
+    """Accept URLs whose ports and IPv6 addresses can exist."""
+    try:
+        for url in map(urlsplit, urls.replace(",", " ").split()):
+            if url.port == 0:
+                raise ValueError
+            if "[" in url.netloc:
+                IPv6Address(url.hostname or "")
+    except ValueError:
+        raise ValidationError("no such host") from None
+
+
+def exact(origins: str) -> None:
+    """Accept origins as browsers send them: without a default port, IPv6 in its shortest form."""
+    valid_host(origins)
+    for url in map(urlsplit, origins.replace(",", " ").split()):
+        host = f"[{IPv6Address(url.hostname or '')}]" if "[" in url.netloc else url.hostname
+        is_default = url.port == {"http": 80, "https": 443}.get(url.scheme)
+        if url.netloc != (host if is_default or not url.port else f"{host}:{url.port}"):
+            raise ValidationError("no browser sends it")
+
+
 def usable(redis_url: str) -> None:
     """Accept a URL whose port and options redis-py can use; no connection is made."""
     try:
         if redis_url:
-            ConnectionPool.from_url(redis_url.removeprefix("redis+")).make_connection()
+            ConnectionPool.from_url(redis_url).make_connection()
     except (ValueError, TypeError, RedisError):
         raise ValidationError("not usable") from None
 
@@ -133,6 +158,7 @@ class Config:
         "",
         "be an HTTP URL without a query string, such as http://127.0.0.1:8007/",
         HTTP_URL,
+        valid_host,
     )
     # Seconds for which a page of November 7 is fresh.
     NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, YEARS)
@@ -177,8 +203,9 @@ class Config:
     PUBLIC_URL = text(
         "PUBLIC_URL",
         "",
-        "be an HTTP URL without a query string, such as https://movies.example.com/base",
+        "be an HTTP URL in ASCII without a query string, such as https://movies.example.com/base",
         PUBLIC_URL,
+        valid_host,
     ).rstrip("/")
     # Rate limits on sign-in, registration and the API.
     RATELIMIT_ENABLED = setting(env.bool, "RATELIMIT_ENABLED", True, "be true or false")
@@ -187,9 +214,10 @@ class Config:
         text(
             "CORS_ORIGINS",
             "",
-            "be origins without a path, a trailing slash or a wildcard, separated by commas, "
-            "such as https://app.example.com,http://localhost:3000",
+            "be origins without a path, a trailing slash, a default port or a wildcard, separated "
+            "by commas, such as https://app.example.com,http://localhost:3000",
             rf"\s*{ORIGIN}([\s,]+{ORIGIN})*[\s,]*",
+            exact,
         )
         .replace(",", " ")
         .split()
@@ -204,6 +232,8 @@ class Config:
         r"[\w.:-]+",
     )
     PORT = number("PORT", 8000, 1, 65535)
+    # Seconds for which an idle connection is kept, more than the load balancer keeps it.
+    KEEPALIVE = number("KEEPALIVE", 75, 1, 86400)
     # Gunicorn workers; by default one per processor.
     WEB_CONCURRENCY = number("WEB_CONCURRENCY", os.cpu_count() or 1, 1, 1000)
     HSTS = False  # whether browsers are told to use HTTPS only

@@ -43,6 +43,7 @@ if "movies" not in sys.modules:  # not when the configuration is read again
 # Imported here, the code is shared by all workers. Each creates an application of its own, so no
 # connection, lock or thread is inherited.
 from movies import metrics, port, tracing  # noqa: E402
+from movies.auth import passwords  # noqa: E402
 from movies.client_socket import SLOW_SENDERS  # noqa: E402
 from movies.database.connections import MAX_CALLERS  # noqa: E402
 from movies.extensions import db  # noqa: E402
@@ -56,16 +57,17 @@ most_files = 10_240 if limit == resource.RLIM_INFINITY else limit  # macOS accep
 resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, limit))
 
 # Threads are cheap while they wait, and created only when needed. However many callers wait for
-# November 7, for the database and for slow clients at once, some threads are free.
+# November 7, for the database, for slow clients and for password checks at once, some threads are
+# free.
 worker_class = "movies.worker.Worker"
-threads = MAX_WAITERS + MAX_CALLERS + SLOW_SENDERS + 32
+threads = MAX_WAITERS + MAX_CALLERS + SLOW_SENDERS + passwords.MAX_CALLERS + 32
 worker_connections = max(64, min(2000, most_files - 300))  # the rest is for files and databases
 logger_class = "movies.worker.ServerLogger"
 sendfile = False  # the worker sends, so that a slow reader holds no thread
 
 timeout = 60
 graceful_timeout = 30
-keepalive = 75  # seconds; longer than load balancers keep idle connections, usually 60
+keepalive = Config.KEEPALIVE
 control_socket_disable = True
 
 # Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.

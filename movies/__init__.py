@@ -13,6 +13,7 @@ from movies.auth.routes import bp as auth_bp
 from movies.error_handlers import register_error_handlers
 from movies.extensions import api, db, jwt, migrate
 from movies.logs import configure_logging
+from movies.movies.registry import record_or_log
 from movies.movies.routes import bp as movies_bp
 from movies.users.routes import bp as users_bp
 
@@ -20,10 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = None) -> Flask:
-    """The application in the configuration `name`, with some of its settings overridden.
-
-    Raises RuntimeError if INSTANCE_DIR cannot be used.
-    """
+    """The application in the configuration `name`, with some of its settings overridden."""
     configure_logging()
     app = Flask(__name__, static_folder=None)
     app.config.from_object(CONFIGS[name])
@@ -43,7 +41,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     app.register_blueprint(pages.bp)
     health.init_app(app)
     register_error_handlers(app)
-    provider.init_app(app)
+    provider.init_app(app, on_fetch=record_or_log)
     cli.init_app(app)
     tracing.init_app(app)
     access_log.init_app(app)

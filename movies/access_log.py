@@ -34,13 +34,13 @@ SECONDS = Histogram(
 
 
 def init_app(app: Flask) -> None:
-    """Observe the requests to an application. Call it last: it wraps all other middleware."""
+    """Log and count the requests to an application. Call it last: it wraps all middleware."""
     app.teardown_request(_describe)
     app.wsgi_app = AccessLog(app.wsgi_app)  # type: ignore[method-assign]
 
 
 def _describe(_error: BaseException | None) -> None:
-    """Note what is known of a request only while Flask handles it."""
+    """Record the details of a request that are known only while Flask handles it."""
     details = request.environ.get(DETAILS, {})  # a request context of a test or shell has none
     if request.url_rule is not None:
         details["route"] = request.url_rule.rule

@@ -24,7 +24,7 @@ from movies.schemas import NoParameters
 from movies.writers import writer
 
 MAX_PARAMETERS = 32  # of a query string
-QUERIES = 1024  # query strings that a process keeps parsed, about 1 MB
+QUERIES = 1024  # parsed query strings that a process caches, about 1 MB
 JSON = "application/json"
 PATCH_TYPES = (JSON, "application/merge-patch+json")  # RFC 7396; bodies are flat, so both agree
 SURROGATES = "surrogateescape"
@@ -55,7 +55,7 @@ class Parser(FlaskParser):
         self._parse_query = lru_cache(QUERIES)(self._parse_current_query)
 
     def parse(self, argmap: Any, req: Request | None = None, **options: Any) -> Any:
-        """Like webargs', but what was parsed from a query string is kept: clients repeat them."""
+        """Like webargs' method, but parsed query strings are cached: clients repeat them."""
         if options["location"] != "query":
             return super().parse(argmap, req, **options)
         return dict(self._parse_query(argmap, request.query_string))
@@ -160,7 +160,7 @@ def _body(req: Request) -> bytes:
 
 
 def _text(latin_1: str) -> str:
-    """The text whose UTF-8 bytes these are; bytes that are not UTF-8 become lone surrogates."""
+    """The text in UTF-8 whose bytes are given as Latin-1; invalid bytes become lone surrogates."""
     return latin_1 if latin_1.isascii() else latin_1.encode("latin-1").decode(errors=SURROGATES)
 
 
@@ -169,7 +169,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _printable(name: str) -> str:
-    """The name of a member as UTF-8 can hold it: a client may name one with lone surrogates."""
+    """The name of a member that a response can contain: lone surrogates are escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 
@@ -223,7 +223,7 @@ class Blueprint(flask_smorest.Blueprint):
                 response = Response(write(body), status_code, mimetype=JSON)
                 return (response, *rest) if rest else response
 
-            return document(respond)  # sets the rest, and leaves the body as it is
+            return document(respond)  # sets status and headers, and does not change the body
 
         return decorate
 

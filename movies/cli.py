@@ -17,12 +17,13 @@ from marshmallow import ValidationError
 from prometheus_client import CollectorRegistry, multiprocess
 from sqlalchemy.exc import DBAPIError
 
+from movies import provider
 from movies.auth import service as auth
 from movies.database import explain, without_timeouts
 from movies.extensions import db
 from movies.movies import tallies
-from movies.movies.registry import november7, record
-from movies.november7 import upkeep
+from movies.movies.registry import record
+from movies.november7 import cache_admin
 from movies.november7.errors import Unavailable
 from movies.november7.store import STORE_ERRORS
 from movies.users import service as users
@@ -86,7 +87,7 @@ def init_app(app: Flask) -> None:
 @cache.command("stats")
 def cache_stats() -> None:
     """Show the number of entries, their size in bytes and the hit rate."""
-    stats = upkeep.stats(november7(), hits=_hits())
+    stats = cache_admin.stats(provider.client(), hits=_hits())
     rate = stats["hit_rate"]
     lines = [f"{name:<9} {stats[name]}" for name in ("entries", "fresh", "stale")]
     lines += [f"size      {stats['size']} bytes"]
@@ -111,7 +112,7 @@ def _hits() -> Counter[str]:
 @click.option("--query", metavar="TEXT", help="Delete only the pages of this search.")
 def cache_clear(query: str | None) -> None:
     """Delete cached pages, so that the next search asks November 7."""
-    cleared = upkeep.clear(november7(), query)
+    cleared = cache_admin.clear(provider.client(), query)
     report(f"{counted(cleared, 'page')} cleared", cleared=cleared)
 
 
@@ -120,7 +121,7 @@ def cache_warm() -> None:
     """Fetch the whole catalogue from November 7, one request at a time."""
     movies = 0
     try:
-        walk = november7().walk(refresh=True)
+        walk = provider.client().walk(refresh=True)
         first = next(walk)
         with click.progressbar(length=first.total, label="Fetching", file=sys.stderr) as bar:
             for page in (first, *walk):

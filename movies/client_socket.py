@@ -103,7 +103,7 @@ class ClientSocket(socket.socket):
         return True
 
     def drain(self) -> int:
-        """Read and throw away what has arrived; return how many bytes, 0 at the end."""
+        """Discard what has arrived; return the number of bytes, 0 at the end of the connection."""
         return len(super().recv(READ_AHEAD))
 
     def _send(self, view: memoryview) -> int:

@@ -19,7 +19,7 @@ from redis import Redis, RedisError
 log = logging.getLogger(__name__)
 
 WINDOW = 60  # seconds
-RETRY_INTERVAL = 2.0  # seconds between attempts to reach a store that failed
+RETRY_INTERVAL = 2.0  # seconds between attempts to use a store that failed
 MAX_KEYS = 50_000  # that a process remembers, about 15 MB; beyond that it drops the older half
 SQLITE_TIMEOUT = 0.25  # seconds to wait for another writer
 
@@ -141,10 +141,10 @@ class Counters:
         self._retry_at = 0.0
 
     def hit(self, keys: Sequence[str]) -> list[Count]:
-        """Count one hit of each key. Their counts, this hit included.
+        """Count one hit of each key, and return the counts, which include it.
 
-        A shared count that is not above what this process saw before in the same window means that
-        the store has lost data, such as a Redis that was restarted. Counting then goes on here.
+        If a shared count is not higher than the last one that this process saw in the same window,
+        the store has lost data, as a Redis that was restarted. This process then counts by itself.
         """
         now = time.time()
         with self._lock:

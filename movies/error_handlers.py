@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from movies.database import explain, is_outage
-from movies.errors import PROBLEMS, UNCHANGED, problem_of
+from movies.errors import PROBLEMS, problem_of
 from movies.problems import Problem, problem_response
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def _database(error: Exception) -> Response:
 def _http(error: HTTPException) -> Response:
     """Report an HTTP exception that has no row in the table as `about:blank`."""
     status, detail = error.code or 500, error.description or ""
-    problem = Problem(slug=None, status=status, detail=detail, when=detail, retry=UNCHANGED)
+    problem = Problem(slug=None, status=status, detail=detail, when=detail)
     return problem_response(problem, _headers_of(error))
 
 

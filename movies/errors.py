@@ -37,7 +37,6 @@ from movies.web import InvalidHost
 
 CHALLENGE = 'Bearer realm="movies"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token", error_description="%s"'  # RFC 6750
-UNCHANGED = "Do not repeat the request unchanged."
 LATER = "Repeat the request after the number of seconds in `Retry-After`."
 
 PROBLEMS: dict[type[Exception], Problem] = {
@@ -46,7 +45,6 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=400,
         detail="The body is not valid JSON.",
         when="The body is not JSON (RFC 8259) in UTF-8.",
-        retry=UNCHANGED,
     ),
     UnreadableBody: Problem(
         slug="unreadable-body",
@@ -60,14 +58,12 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=400,
         detail="The Host header is missing or invalid.",
         when="The `Host` header is missing, or is not a valid host.",
-        retry=UNCHANGED,
     ),
     BadRequest: Problem(
         slug="bad-request",
         status=400,
         detail="The request is malformed.",
         when="The request is malformed in a way that no other problem describes.",
-        retry=UNCHANGED,
     ),
     MissingToken: Problem(
         slug="missing-token",
@@ -116,7 +112,6 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=401,
         detail="The email address or the password is wrong.",
         when="No account has this email address and password.",
-        retry=UNCHANGED,
         challenge=CHALLENGE,
     ),
     WrongPassword: Problem(
@@ -124,28 +119,24 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=403,
         detail="The current password is wrong.",
         when="`current_password` is not the password of the account.",
-        retry=UNCHANGED,
     ),
     NotFound: Problem(
         slug=None,
         status=404,
         detail="There is no resource at this URL.",
         when="There is no resource at this path.",
-        retry=UNCHANGED,
     ),
     UnknownMovie: Problem(
         slug="unknown-movie",
         status=404,
         detail="No movie has this id.",
         when="November 7's catalogue does not contain the movie.",
-        retry=UNCHANGED,
     ),
     UnknownRating: Problem(
         slug="rating-not-found",
         status=404,
         detail="You have no such rating.",
         when="The rating does not exist or belongs to another user.",
-        retry=UNCHANGED,
     ),
     NoSuchPage: Problem(
         slug="page-past-the-end",
@@ -159,7 +150,6 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=405,
         detail="The resource does not support this method.",
         when="The resource does not support the method. `Allow` lists the supported methods.",
-        retry=UNCHANGED,
     ),
     EmailTaken: Problem(
         slug="email-taken",
@@ -180,21 +170,18 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=413,
         detail="The body is larger than 1 MiB.",
         when="The body is larger than 1 MiB.",
-        retry=UNCHANGED,
     ),
     UnsupportedMediaType: Problem(
         slug=None,
         status=415,
         detail="The Content-Type or Content-Encoding of the body is not supported.",
         when="The `Content-Type` of the body is not `application/json`, or the body is compressed.",
-        retry=UNCHANGED,
     ),
     ValidationError: Problem(
         slug="invalid-request",
         status=422,
         detail="One or more members or parameters are invalid.",
         when="A member or parameter is missing, unknown or invalid. `errors` says which and why.",
-        retry=UNCHANGED,
         members={"errors": {"page": ["Not a valid integer."]}},
     ),
     RateLimitExceeded: Problem(

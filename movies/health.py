@@ -42,7 +42,7 @@ def live() -> Any:
 @bp.get("/health/ready")
 def ready() -> Any:
     """Report whether this process can serve: 503 if the database is away or not migrated."""
-    client = current_app.extensions["november7"]
+    client = provider.client()
     database = current_app.extensions["database_check"].state()
     states = {
         "database": database,

@@ -17,9 +17,9 @@ CONNECTIONS = Gauge(
     "Connections that are taken from the pools of the workers",
     multiprocess_mode="livesum",
 )
-TOTAL = 0  # in place of a process id: the counts of all workers that have ended
-# Bytes of the files that each process has, by prometheus_client's names for them. All series of
-# this application need less than half of that.
+TOTAL = 0  # used as the process id for the counts of all workers that have ended
+# The size of each file of a process in bytes, by prometheus_client's name for the file. All series
+# of this application need less than half of that.
 SIZES = {"counter": 2**20, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_livemax": 2**16}
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")  # bytes
 
@@ -90,7 +90,7 @@ def reserve(pid: int, directory: Path) -> None:
     """Make the files of a process, with all the disk space that they need. Raises OSError.
 
     prometheus_client writes to mapped memory: without space on the disk, SIGBUS would end the
-    process. A worker takes over the files of one that has ended, so it needs no space anew.
+    process. A worker reuses the files of one that has ended, so it needs no further space.
     """
     with _locked(directory, fcntl.LOCK_EX):
         for kind, size in SIZES.items():
@@ -122,7 +122,7 @@ def _add(ended: Path, total: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path, kind: int) -> Iterator[None]:
-    """Keep a scrape from counting a worker twice, or not at all, while its files are merged."""
+    """Lock the files, so that a scrape does not count a worker twice while they are merged."""
     with (directory / "merge.lock").open("a") as file:
         fcntl.flock(file, kind)
         yield

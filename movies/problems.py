@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import responses
 from typing import Any, cast
 
 from flask import Response, current_app
@@ -11,30 +12,15 @@ from movies.urls import absolute_url
 PROBLEMS_PATH = "/api/schema/problems/"
 EXAMPLE_URL = "https://movies.example.com"
 
-# The names of RFC 9110 and RFC 6585. Those of `http.HTTPStatus` differ between Python versions.
+UNCHANGED = "Do not repeat the request unchanged."
+
+# The names of RFC 9110. Python before 3.13 has older ones for these four.
 TITLES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    406: "Not Acceptable",
-    408: "Request Timeout",
-    409: "Conflict",
-    411: "Length Required",
-    412: "Precondition Failed",
+    **responses,
     413: "Content Too Large",
     414: "URI Too Long",
-    415: "Unsupported Media Type",
     416: "Range Not Satisfiable",
-    417: "Expectation Failed",
     422: "Unprocessable Content",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
 }
 
 
@@ -55,7 +41,7 @@ class Problem:
     status: int
     detail: str
     when: str
-    retry: str
+    retry: str = UNCHANGED
     retry_after: int | None = None
     challenge: str | None = None
     members: Mapping[str, Any] = field(default_factory=dict)

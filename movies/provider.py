@@ -1,12 +1,13 @@
-"""Creates the November 7 client of an application from its settings."""
+"""Connects an application to its provider: creates the November 7 client, and returns it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
-from flask import Flask
+from flask import Flask, current_app
 from requests.adapters import BaseAdapter
 
-from movies.movies.registry import record_or_log
 from movies.november7.blocks import Movies
 from movies.november7.cache import BlockCache, open_store
 from movies.november7.client import Client
@@ -18,8 +19,8 @@ from movies.settings import open_redis
 EMBEDDED = "http://november7.invalid/"  # a name that never resolves (RFC 2606)
 
 
-def init_app(app: Flask) -> None:
-    """Put the client at `app.extensions["november7"]`."""
+def init_app(app: Flask, on_fetch: Callable[[Movies], None]) -> None:
+    """Create the client from the settings. `on_fetch` is called with all movies that it fetches."""
     config = app.config
     redis = open_redis(config)
     wire: BaseAdapter = BoundedHTTPAdapter() if config["NOVEMBER7_URL"] else EmbeddedAdapter()
@@ -31,9 +32,9 @@ def init_app(app: Flask) -> None:
     )
     url = (config["NOVEMBER7_URL"] or EMBEDDED).rstrip("/") + "/movies/"
 
-    def record(movies: Movies) -> None:
+    def call_on_fetch(movies: Movies) -> None:
         with app.app_context():
-            record_or_log(movies)
+            on_fetch(movies)
 
     app.extensions["november7"] = Client(
         ProviderSession(wire, url, ttl=config["NOVEMBER7_TTL"], store=store),
@@ -41,8 +42,13 @@ def init_app(app: Flask) -> None:
         deadline=config["NOVEMBER7_DEADLINE"],
         concurrency=config["NOVEMBER7_CONCURRENCY"],
         redis=redis,
-        on_fetch=record,
+        on_fetch=call_on_fetch,
     )
+
+
+def client() -> Client:
+    """The client of the current application."""
+    return cast(Client, current_app.extensions["november7"])
 
 
 def describe(app: Flask) -> str:

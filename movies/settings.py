@@ -20,11 +20,11 @@ REDIS_TIMEOUT = 0.5  # seconds to connect, and for a response
 
 
 def complete(app: Flask) -> None:
-    """Add the settings that follow from others. Raises RuntimeError for an unusable directory."""
+    """Add the settings that follow from others, and create INSTANCE_DIR if it does not exist."""
     config = app.config
-    directory = _private_directory(Path(config["INSTANCE_DIR"]))
+    directory = Path(config["INSTANCE_DIR"])
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     config["JWT_SECRET_KEY"] = config["JWT_SECRET_KEY"] or _own_secret(directory / "jwt-secret")
-    config["REDIS_URL"] = config["REDIS_URL"].removeprefix("redis+")  # redis-py knows unix://
     url = _database_url(config["DATABASE_URL"], directory)
     config["SQLALCHEMY_DATABASE_URI"] = url
     config["SQLALCHEMY_ENGINE_OPTIONS"] = bind(url)
@@ -46,17 +46,6 @@ def open_redis(config: Mapping[str, Any]) -> Redis | None:
         socket_connect_timeout=REDIS_TIMEOUT,
         retry=Retry(NoBackoff(), retries=1),
     )
-
-
-def _private_directory(directory: Path) -> Path:
-    """Create the directory, for its owner alone, if it does not exist."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise RuntimeError(f"INSTANCE_DIR cannot be created: {error}") from None
-    if not os.access(directory, os.W_OK):
-        raise RuntimeError(f"INSTANCE_DIR {directory} is not writable")
-    return directory
 
 
 def _create_private(path: Path) -> None:

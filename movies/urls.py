@@ -28,10 +28,10 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class PublicAddress:
-    """WSGI middleware that works out the address under which the client reached the service.
+    """WSGI middleware that determines the URL at which the client reached the service.
 
-    It puts that address into `environ` where WSGI applications look for it, so that URLs made by
-    Flask agree with those made here.
+    It changes scheme, host and prefix in `environ` to those of that URL, so that URLs made by Flask
+    agree with those made here.
     """
 
     def __init__(self, app: "WSGIApplication", public_url: str) -> None:
@@ -41,7 +41,7 @@ class PublicAddress:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        scheme = environ["wsgi.url_scheme"]
+        scheme = environ["wsgi.url_scheme"].lower()
         if scheme not in _DEFAULT_PORTS:  # a proxy's X-Forwarded-Proto can hold anything
             scheme = "http"
         host = normalize_host(scheme, _requested_host(environ))
@@ -59,7 +59,7 @@ class PublicAddress:
 
 
 def _requested_host(environ: "WSGIEnvironment") -> str:
-    """The `Host` header. HTTP/1.0 has none, and probes use it: there it is the server's address."""
+    """The `Host` header, or the server's address: probes that speak HTTP/1.0 send no `Host`."""
     if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         name = environ["SERVER_NAME"].strip("[]")  # servers differ in whether they bracket IPv6
         host = f"[{name}]" if ":" in name else name
@@ -73,7 +73,7 @@ def normalize_host(scheme: str, host: str) -> str:
     """A `Host` header in lower-case ASCII without a default port; empty if it is not a host.
 
     Internationalized names become A-labels (IDNA 2008). `host` has one character per byte, as WSGI
-    has it.
+    requires.
     """
     if not host.isascii():
         try:
@@ -96,7 +96,7 @@ def normalize_host(scheme: str, host: str) -> str:
 
 
 def has_valid_host() -> bool:
-    """Whether the request has a `Host` that can be one."""
+    """Whether the request has a valid `Host`."""
     is_valid: bool = request.environ[HAS_VALID_HOST]
     return is_valid
 

@@ -10,7 +10,6 @@ are left to the load balancer. tests/test_slow_clients.py notices if gunicorn ch
 """
 
 import errno
-import json
 import selectors
 import socket
 import time
@@ -24,17 +23,16 @@ from uuid import uuid4
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from movies import access_log
 from movies.client_socket import REQUEST_TIMEOUT, ClientSocket
 from movies.logs import configure_logging, request_id
-from movies.problems import TITLES
+from movies.refusals import ErrorPage, refuse
 
 LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last response
 SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
 SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
 MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has had at least one second
-MAX_DRAIN = 64 * 1024  # bytes read and thrown away while a connection closes
+MAX_DRAIN = 64 * 1024  # bytes discarded while a connection closes
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -48,7 +46,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._has_threads = False
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """As gunicorn's. A worker that stops takes connections that would be reset otherwise."""
+        """Like gunicorn's. A worker that stops accepts the connections that would else be reset."""
         super().set_accept_enabled(enabled)
         while self.sockets and not self.alive:
             listener = self.sockets.pop()
@@ -79,12 +77,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._watch(conn, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """Read on; give a new connection to a thread once its request is there."""
+        """Read what has arrived; give a new connection to a thread once its request is complete."""
         if conn.sock.fill():
             super().on_pending_socket_readable(conn, client)
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """Read on; give a kept-alive connection to a thread once its next request is there."""
+        """Read what has arrived; give the connection to a thread once its request is complete."""
         if conn.sock.fill():
             super().on_client_socket_readable(conn, client)
 
@@ -102,7 +100,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             self.tpool.submit(answer)
             self._has_threads = True
-        except RuntimeError as error:  # the request is in the queue of the threads that there are
+        except RuntimeError as error:  # the existing threads will take the request from their queue
             if not self._has_threads:
                 raise
             self.log.error("no thread could be started for a request: %s", error)
@@ -140,7 +138,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 continue
             self.poller.unregister(conn.sock)
             request_id.set(uuid4().hex)
-            _refuse(conn.sock, HTTPStatus.REQUEST_TIMEOUT)
+            refuse(conn.sock, HTTPStatus.REQUEST_TIMEOUT)
             self._linger(conn)
         if self.nr_conns >= self.worker_connections:
             self._make_room(now)
@@ -152,16 +150,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._close(conn)
 
     def handle_error(self, req: Any, client: ClientSocket, addr: Any, exc: Exception) -> None:
-        """Answer what gunicorn refuses with a problem. gunicorn chooses the status and logs."""
+        """Respond with a problem to what gunicorn refuses. gunicorn chooses the status and logs."""
         if client.is_answered:  # the rest of the body is broken: no second response
             self.log.debug("a request was broken after its response: %s", exc)
             return
         was_parsed = req is not None
         if not was_parsed:
             request_id.set(uuid4().hex)
-        refusal = _Refusal()
-        super().handle_error(req, refusal, addr, exc)
-        _refuse(client, refusal.status, is_counted=was_parsed)
+        page = ErrorPage()
+        super().handle_error(req, page, addr, exc)
+        refuse(client, page.status, is_counted=was_parsed)
 
     def _watch(self, conn: TConn, events: int, callback: Any) -> None:
         conn.sock.setblocking(False)
@@ -197,10 +195,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(next(iter(self._sending)))
 
     def _linger(self, conn: TConn) -> None:
-        """Close in two steps: closing at once could cost the client the end of the response.
-
-        RFC 9112 section 9.6.
-        """
+        """Close in two steps, so that the client gets the end of the response (RFC 9112, 9.6)."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:  # closed already, by the client or by gunicorn
@@ -229,7 +224,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Logs gunicorn's own lines as all others are logged, unless it is told to write elsewhere."""
+    """Formats gunicorn's log lines like all others, unless gunicorn is told to write elsewhere."""
 
     def setup(self, cfg: Any) -> None:
         """Configure logging, at the start and whenever the configuration is read again."""
@@ -240,58 +235,8 @@ class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
             self.error_log.propagate = True
 
 
-class _Refusal:
-    """Takes the place of the client's socket while gunicorn writes its HTML page for an error."""
-
-    def __init__(self) -> None:
-        self._page = b""
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self._page += data
-
-    @property
-    def status(self) -> HTTPStatus:
-        """The status of the page."""
-        return HTTPStatus(int(self._page.split(b" ", 2)[1]))
-
-
-INVALID = "The request is not valid HTTP, or exceeds a limit of the server."
-DETAILS = {
-    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error occurred. It has been logged.",
-}
-
-
 def _plain(address: tuple[Any, ...] | str) -> tuple[str, int]:
-    """Host and port of a socket's address; an IPv4 address also if the socket serves IPv6, too."""
+    """Host and port of a socket's address. IPv4 addresses are written as such on IPv6 sockets."""
     if isinstance(address, str):  # a Unix socket has neither
         return "localhost", 80
     return address[0].removeprefix("::ffff:"), address[1]
-
-
-def _refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = False) -> None:
-    """Answer a request that does not reach the application; it is logged and counted here."""
-    if not is_counted:
-        access_log.record("other", {"route": "refused", "status": status.value}, 0.0)
-    with suppress(OSError):  # the client has left
-        client.sendall(_problem(status, request_id.get() or ""))
-
-
-def _problem(status: HTTPStatus, request: str) -> bytes:
-    """An HTTP response of application/problem+json (RFC 9457) that closes the connection."""
-    title, detail = TITLES.get(status, status.phrase), DETAILS.get(status, INVALID)
-    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    body = json.dumps(problem).encode()
-    lines = [
-        f"HTTP/1.1 {status.value} {title}",
-        "Connection: close",
-        "Content-Type: application/problem+json",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        f"X-Request-ID: {request}",
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + body

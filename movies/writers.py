@@ -13,7 +13,7 @@ from marshmallow import Schema, fields
 
 Converter = Callable[[Any], Any]
 
-AS_THEY_ARE = (fields.String, fields.Integer, fields.UUID, fields.Enum)  # for orjson
+AS_THEY_ARE = (fields.String, fields.Integer, fields.UUID, fields.Enum)  # orjson writes these
 
 
 def writer(schema: Schema) -> Callable[[Any], bytes]:
@@ -55,7 +55,7 @@ def _members(schema: Schema) -> Converter:
 
 
 def _converter(name: str, field: fields.Field[Any]) -> Converter:
-    """What a value other than None needs."""
+    """A function that converts a value other than None."""
     if isinstance(field, fields.Float):
         return float
     if isinstance(field, fields.Nested):

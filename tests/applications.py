@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from movies import create_app, provider
 from movies.extensions import api, db
+from movies.movies.registry import record_or_log
 
 PER_TEST = {
     "INSTANCE_DIR",
@@ -50,7 +51,7 @@ class Applications:
         self._kept.config.clear()
         self._kept.config.update(self._config)
         self._kept.config.update(settings)
-        provider.init_app(self._kept)
+        provider.init_app(self._kept, on_fetch=record_or_log)
         return self._kept
 
 

@@ -29,23 +29,29 @@ def rows(app: Flask, statement: str) -> list[Any]:
 
 def described() -> dict[str, Any]:
     """The tables, columns, constraints and indexes, from the database's own catalogue."""
-    if db.engine.name == "postgresql":
-        return {
-            "columns": execute(
-                "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
-                " column_default FROM information_schema.columns WHERE table_schema = 'public'"
-                " AND table_name != 'alembic_version' ORDER BY 1, 2"
-            ),
-            "constraints": execute(
-                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
-                " FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
-                " AND conrelid::regclass::text != 'alembic_version' ORDER BY 1, 2"
-            ),
-            "indexes": execute(
-                "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
-                " AND tablename != 'alembic_version' ORDER BY 1"
-            ),
-        }
+    return _of_postgresql() if db.engine.name == "postgresql" else _of_sqlite()
+
+
+def _of_postgresql() -> dict[str, Any]:
+    return {
+        "columns": execute(
+            "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
+            " column_default FROM information_schema.columns WHERE table_schema = 'public'"
+            " AND table_name != 'alembic_version' ORDER BY 1, 2"
+        ),
+        "constraints": execute(
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+            " AND conrelid::regclass::text != 'alembic_version' ORDER BY 1, 2"
+        ),
+        "indexes": execute(
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+            " AND tablename != 'alembic_version' ORDER BY 1"
+        ),
+    }
+
+
+def _of_sqlite() -> dict[str, Any]:
     names = [
         name
         for (name,) in execute(

@@ -12,7 +12,7 @@ LAYERS = [
     {"database", "november7", "logs", "urls", "schemas", "metrics", "counters", "representations"}
     | {"client_socket", "port", "writers"},
     {"extensions", "settings", "problems", "access_log"},
-    {"limits", "paging", "tracing"},
+    {"limits", "paging", "provider", "refusals", "tracing"},
     {"api"},
     {"auth"},
     {"movies"},
@@ -24,7 +24,6 @@ LAYERS = [
         "openapi",
         "pages",
         "health",
-        "provider",
         "cli",
         "worker",
         "create_app",

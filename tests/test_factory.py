@@ -84,14 +84,6 @@ def test_the_instance_directory_is_created(create: Create, tmp_path: Path) -> No
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_an_instance_directory_that_cannot_be_created_is_refused(
-    create: Create, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(RuntimeError, match="INSTANCE_DIR"):
-        create("testing", INSTANCE_DIR=tmp_path / "file")
-
-
 @pytest.mark.parametrize(
     ("url", "said"),
     [

@@ -117,6 +117,7 @@ FORWARDED = {
         (0, FORWARDED, "http://localhost/api/"),
         (1, FORWARDED, "https://localhost:8443/base/api/"),
         (1, {"X-Forwarded-Proto": "https"}, "https://localhost/api/"),
+        (1, {"X-Forwarded-Proto": "HTTPS"}, "https://localhost/api/"),
         (1, {"X-Forwarded-Host": "evil.example"}, "http://localhost/api/"),
         (1, {"X-Forwarded-Proto": "javascript"}, "http://localhost/api/"),
         (1, {"X-Forwarded-Prefix": "//evil.example"}, "http://localhost/api/"),

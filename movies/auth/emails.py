@@ -5,12 +5,11 @@ from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 MAX_LENGTH = 254  # characters (RFC 5321: 256 octets with its angle brackets)
 
 
-def normalized(address: str) -> str:
-    """The address with its characters composed (NFC) and its domain in Unicode.
-
-    Raises EmailNotValidError, whose text can be shown to users.
-    """
-    return _validated(address).normalized
+def validate(address: str) -> ValidatedEmail:
+    """The parts of a valid address. Raises EmailNotValidError, whose text can be shown to users."""
+    if len(address) > MAX_LENGTH:  # checked first, because composing takes quadratic time
+        raise EmailNotValidError("The email address is too long.")
+    return validate_email(address, check_deliverability=False, globally_deliverable=False)
 
 
 def address_key(address: str) -> str:
@@ -22,13 +21,7 @@ def address_key(address: str) -> str:
     """
     address = address.strip()
     try:
-        checked = _validated(address)
+        checked = validate(address)
     except EmailNotValidError:
         return address.casefold()
     return f"{checked.local_part.casefold()}@{checked.ascii_domain}"
-
-
-def _validated(address: str) -> ValidatedEmail:
-    if len(address) > MAX_LENGTH:  # checked first, because composing takes quadratic time
-        raise EmailNotValidError("The email address is too long.")
-    return validate_email(address, check_deliverability=False, globally_deliverable=False)

@@ -2,7 +2,7 @@
 
 Hashes are argon2id with 19 MiB, 2 passes and 1 lane: the minimum of the OWASP Password Storage
 Cheat Sheet, which keeps sign-ins cheap. At most one hash per processor is computed at a time. A
-request that waits too long for its turn is refused.
+request that waits too long for its turn is refused, and so is one that finds too many others.
 """
 
 import math
@@ -28,8 +28,10 @@ MAX_JUDGED = 32  # characters
 # times the square of the length is at most MAX_EFFORT, which takes up to 15 ms of CPU time.
 MAX_EFFORT = 4096
 TURN_TIMEOUT = 3.0  # seconds
+MAX_CALLERS = 64  # requests of one process that hash or judge, or wait for it, at once
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_callers = threading.BoundedSemaphore(MAX_CALLERS)
 _hashers = threading.BoundedSemaphore(os.cpu_count() or 1)
 _judge = threading.BoundedSemaphore()  # one at a time: zxcvbn stores hints in a global variable
 _unknown: dict[PasswordHasher, str] = {}
@@ -118,12 +120,17 @@ def _matches(password: str, password_hash: str | None) -> bool:
 
 @contextmanager
 def _turn(of: threading.Semaphore) -> Iterator[None]:
-    if not of.acquire(timeout=TURN_TIMEOUT):
+    if not _callers.acquire(blocking=False):
         raise PasswordChecksBusy
     try:
-        yield
+        if not of.acquire(timeout=TURN_TIMEOUT):
+            raise PasswordChecksBusy
+        try:
+            yield
+        finally:
+            of.release()
     finally:
-        of.release()
+        _callers.release()
 
 
 def _hash_of_unknown() -> str:

@@ -25,12 +25,12 @@ from movies.extensions import db
 
 LIVE_FOR = 4.0  # seconds for which a valid token is not looked up again
 ENDED_FOR = 300.0  # seconds for which an ended sign-in is not looked up again
-REMEMBERED = 10_000  # entries in each cache, about 10 MB; the least recently used are dropped
+MAX_CACHED = 10_000  # entries of each cache, about 10 MB; the least recently used are dropped
 
 Kind = Literal["access", "refresh"]
 
-_live: TTLCache[str, "Identity"] = TTLCache(REMEMBERED, ttl=LIVE_FOR)
-_ended: TTLCache[uuid.UUID, bool] = TTLCache(REMEMBERED, ttl=ENDED_FOR)
+_live: TTLCache[str, "Identity"] = TTLCache(MAX_CACHED, ttl=LIVE_FOR)
+_ended: TTLCache[uuid.UUID, bool] = TTLCache(MAX_CACHED, ttl=ENDED_FOR)
 _lock = Lock()
 
 

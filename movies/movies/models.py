@@ -22,11 +22,11 @@ VOTED = text("title IS NOT NULL AND upvotes + downvotes > 0")
 
 
 class Movie(db.Model):
-    """A movie that November 7 has described, or that somebody rated, and the tally of its votes.
+    """A movie that November 7 has sent, or that somebody rated, with the tally of its votes.
 
-    `title` is null until November 7 has described the movie, and never null afterwards. `upvotes`
-    and `downvotes` equal the count of its ratings, and `score` is the lower bound of their Wilson
-    interval; only `tallies` and `votes` change the three.
+    `title` is null until November 7 has sent the movie, and never null afterwards. `upvotes` and
+    `downvotes` are the numbers of its ratings, and `score` is the lower bound of their Wilson
+    interval; only `tallies` and `votes` change these three.
     """
 
     __tablename__ = "movies"

@@ -3,21 +3,20 @@
 import logging
 import uuid
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from flask import current_app
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from movies import provider
 from movies.database import lock_timeout, now
 from movies.extensions import db
 from movies.movies.models import Movie
-from movies.november7.client import Client
 from movies.november7.contract import ProviderMovie
 
 log = logging.getLogger(__name__)
 
-LOCK_TIMEOUT = 0.25  # seconds that a search waits for others who change the same movies
+LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
 
 
 _KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
@@ -25,11 +24,6 @@ _KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.i
 
 class UnknownMovie(Exception):
     """November 7's catalogue does not contain this movie."""
-
-
-def november7() -> Client:
-    """The provider's client of this application."""
-    return cast(Client, current_app.extensions["november7"])
 
 
 def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
@@ -62,7 +56,7 @@ def record_or_log(movies: list[ProviderMovie]) -> None:
 
 
 def require(movie_id: uuid.UUID, user_id: int) -> None:
-    """Make sure that a movie is recorded. If it is not, look it up in the catalogue.
+    """Look up a movie in the catalogue, unless it is recorded.
 
     `user_id`: the user who asks; users get equal shares of the lookups. Raises UnknownMovie, or
     Unavailable if the lookup failed.
@@ -73,7 +67,7 @@ def require(movie_id: uuid.UUID, user_id: int) -> None:
 
 def look_up(movie_id: uuid.UUID, user_id: int) -> None:
     """Record a movie from the catalogue. Parameters and exceptions are those of `require`."""
-    movie = november7().find_movie(str(movie_id), caller=user_id)
+    movie = provider.client().find_movie(str(movie_id), caller=user_id)
     if movie is None:
         raise UnknownMovie
     record([movie])

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Row, Select, Uuid, and_, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from movies import provider
 from movies.extensions import db
 from movies.movies import registry, tallies, votes
 from movies.movies.models import VOTED, Movie, Rating, RatingType
@@ -58,8 +59,7 @@ def search(
 
     `options` are those of `Client.search`. Raises Unavailable, NotCached.
     """
-    client = registry.november7()
-    page = client.search(query, skip=skip, limit=limit, caller=user_id, **options)
+    page = provider.client().search(query, skip=skip, limit=limit, caller=user_id, **options)
     movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
     votes_of = _VOTES_OF[db.engine.dialect.name]
     rows = {row.id: row for row in db.fetch_all(votes_of, user_id=user_id, movie_ids=movie_ids)}

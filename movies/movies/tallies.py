@@ -1,8 +1,8 @@
 """The tally of every movie: its upvotes, its downvotes, and the score that ranks it.
 
-A tally is changed by one atomic statement in the transaction that changes the rating. So it equals
-the count of the ratings under any concurrency, and reading it costs the same however many there
-are. `score` is the lower bound of the 95 % Wilson score interval of the share of upvotes (E. B.
+One atomic statement changes a tally in the transaction that changes the rating. So it equals the
+count of the ratings under any concurrency, and reading it takes the same time for any number of
+votes. `score` is the lower bound of the 95 % Wilson score interval of the share of upvotes (E. B.
 Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the
 American Statistical Association 22, 1927), written so that it is exactly 0 without upvotes:
 
@@ -147,8 +147,8 @@ def rebuild() -> int:
         db.session.execute(rows.values(score=lower_bound(Movie.upvotes, Movie.downvotes)))
         db.session.commit()
         movies, last = movies + len(batch), batch[-1]
-    # The triggers of `movies` change the running count meanwhile. Both sides of the difference are
-    # of one moment, and adding a difference loses none of their changes.
+    # The triggers of `movies` may change the running count meanwhile. One statement computes the
+    # difference and adds it, so none of their changes is lost.
     recount = update(VotedMovies).where(VotedMovies.shard == 0)
     db.session.execute(
         recount.values(count=VotedMovies.count + _missing()).execution_options(**NO_SYNC)
@@ -173,7 +173,7 @@ def _counted(rating_type: RatingType) -> ScalarSelect[int]:
 
 
 def _missing() -> ColumnElement[int]:
-    """Movies with votes, less those that the running count holds."""
+    """The number of movies with votes, minus the running count."""
     voted = select(func.count()).select_from(Movie).where(VOTED).scalar_subquery()
     return voted - voted_movies()
 

@@ -114,7 +114,7 @@ def _vote(
 
 @cache
 def _step(step: Step, key: Key, to: RatingType, dialect: str) -> Any:
-    """One statement of a vote. It returns the rating if there was something to do for it."""
+    """One statement of a vote. It returns the rating, or no row if the step does not apply."""
     if step == "keep":
         return select(*COLUMNS).where(*MINE[key], RATINGS.c.rating_type == to)
     if step == "change":

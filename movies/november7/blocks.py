@@ -119,7 +119,7 @@ class Page:
 
     `total`: how many movies match in all. `fetched_at`, `expires_at`: Unix times in seconds of the
     oldest answer in it and of the end of its freshness. `source`: `hit`, a fresh page from the
-    cache; `stale`, one past its freshness; `miss`, one that was fetched for this caller;
+    cache; `stale`, one that is stale; `miss`, one that was fetched for this caller;
     `collapsed`, one that was fetched for another caller at the same time. `reason`: why it was
     fetched, in the terms of RFC 9211. `refresh`: what became of a stale page's refresh.
     `is_complete`: whether its blocks have all movies that November 7's totals promise.

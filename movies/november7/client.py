@@ -27,7 +27,7 @@ from movies.november7.blocks import (
 )
 from movies.november7.breaker import Breaker
 from movies.november7.cache import NAMESPACE, BlockCache
-from movies.november7.catalogue import Catalogue
+from movies.november7.catalogue_reader import CatalogueReader
 from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
 from movies.november7.errors import InvalidRequest, NotCached, Overloaded, Unavailable
@@ -78,7 +78,7 @@ class Client:
         self._refresher = BackgroundRefresher(
             self.breaker, probe=self._probe, refresh=self._refresh, concurrency=probes
         )
-        self._catalogue = Catalogue(self._cached_block, self._fetched_block)
+        self._catalogue = CatalogueReader(self._cached_block, self._fetched_block)
 
     @property
     def url(self) -> str:
@@ -98,15 +98,13 @@ class Client:
     ) -> Page:
         """Up to `limit` movies that match `query`, after the first `skip`; all movies without it.
 
-        `accept`: which cached pages the caller accepts. `wait`: the maximum number of seconds that
-        the caller waits for November 7. `before_forced_fetch` is called once if `accept` rules out
-        what the cache would have served. Its exceptions are passed on.
+        `accept`: which cached pages the caller accepts. `wait`: seconds that the caller waits at
+        most. `before_forced_fetch` is called once if `accept` rules out what the cache would have
+        served; its exceptions are passed on.
 
-        Raises Unavailable, or a kind of it, if there is no usable answer, and NotCached if `accept`
-        allows no fetch.
+        Raises a kind of Unavailable, and NotCached if `accept` allows no fetch.
         """
-        deadline = Deadline.after(self.deadline)
-        until = Deadline.after(min(wait, self.deadline))
+        deadline, until = Deadline.after(self.deadline), Deadline.after(min(wait, self.deadline))
         is_forced = False
         parts: list[tuple[BlockKey, Page]] = []
         for key in block_keys(query, skip, limit):
@@ -121,11 +119,10 @@ class Client:
             metrics.CACHE.labels("miss").inc()
             if accept.only_if_cached:
                 raise NotCached
-            is_unwanted = reason != "miss"
-            if not is_forced and (is_unwanted or accept.always_fetches):
+            if not is_forced and (block is not None or accept.always_fetches):
                 is_forced = True
                 before_forced_fetch()
-            page = self._fetch(key, deadline, until, caller, since=now if is_unwanted else None)
+            page = self._fetch(key, deadline, until, caller, since=now if block else None)
             parts.append((key, replace(page, reason=reason or "miss")))
         return joined(parts, skip, limit)
 

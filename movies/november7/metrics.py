@@ -32,7 +32,9 @@ CACHE_FAILING = Gauge(
     "1 while the last read or write of a process in the cache's store failed, else 0",
     multiprocess_mode="livemax",
 )
-JOINED = Counter("november7_flights_joined_total", "Callers that joined a fetch in progress")
+FETCHES_JOINED = Counter(
+    "november7_fetches_joined_total", "Callers that joined a fetch in progress"
+)
 IN_USE = Gauge("november7_bulkhead_in_use", "Fetches in progress", multiprocess_mode="livesum")
 BULKHEAD_REFUSALS = Counter(
     "november7_bulkhead_refusals_total", "Fetches refused because too many were waiting"

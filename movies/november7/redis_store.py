@@ -14,7 +14,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 from redis import TimeoutError as RedisTimeoutError
 
-from movies.november7.store import BATCH
+from movies.november7.store import MAX_REMOVALS
 
 OVERHEAD = 300  # bytes that Redis 7 needs for an entry without its content, by MEMORY USAGE
 SCAN_BATCH = 500  # keys
@@ -80,7 +80,7 @@ class RedisStore:
         if lifetime > 0:
             size = len(entry) + OVERHEAD
             keys = [self._name(key), *self._counts]
-            self._save(keys, [entry, size, fetched_at, lifetime, self._max_bytes, BATCH])
+            self._save(keys, [entry, size, fetched_at, lifetime, self._max_bytes, MAX_REMOVALS])
 
     def delete(self, prefix: str) -> int:
         return sum(int(self._delete([*self._counts, *names])) for names in self._names(prefix))

@@ -38,10 +38,10 @@ class Call:
 
 
 class SingleFlight:
-    """The calls of this process: one for each key, at most `concurrency` of them running.
+    """The calls of this process: one for each key, of which at most `concurrency` run at a time.
 
-    One caller runs at most three quarters of them at a time, and has at most three quarters of
-    those who wait. The next to run is a call of the caller who has the fewest running.
+    One caller gets at most three quarters of the places to run, and of the MAX_WAITERS places to
+    wait. When a place to run becomes free, the caller with the fewest running calls gets it.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -69,7 +69,7 @@ class SingleFlight:
         with self._lock:
             call = self._calls.get(key)
             if call is not None:
-                metrics.JOINED.inc()
+                metrics.FETCHES_JOINED.inc()
                 return call, True
             self._refuse_if_late(caller, deadline)
             call = self._calls[key] = Call(key, deadline, caller, fetch)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from movies.november7.store import BATCH, StoreUnavailable
+from movies.november7.store import MAX_REMOVALS, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class SQLiteStore:
             with self._transaction() as connection:
                 keys = connection.execute(
                     "SELECT key FROM entries WHERE key BETWEEN ? AND ? LIMIT ?",
-                    (first, last, BATCH),
+                    (first, last, MAX_REMOVALS),
                 ).fetchall()
                 connection.executemany("DELETE FROM entries WHERE key = ?", keys)
             deleted += len(keys)
@@ -108,7 +108,7 @@ class SQLiteStore:
         """Delete what is past its stale window, and the oldest while the file is too large."""
         now = time.time()
         oldest = connection.execute(
-            "SELECT key, expires_at FROM entries ORDER BY fetched_at LIMIT ?", (BATCH,)
+            "SELECT key, expires_at FROM entries ORDER BY fetched_at LIMIT ?", (MAX_REMOVALS,)
         ).fetchall()
         used = connection.execute(USED).fetchone()[0]
         for key, expires_at in oldest:
@@ -202,7 +202,7 @@ class SQLiteStore:
             return self._writer
         deadline = time.monotonic() + timeout
         with _exclusive(self._path.with_suffix(".lock"), deadline):
-            # Compared while the corrupt file is open: its inode cannot be another file's yet.
+            # Compared before the corrupt file is closed: until then, no new file gets its inode.
             is_corrupt = self._corrupt is not None and self._corrupt == self._identity()
             self._disconnect()
             if is_corrupt:

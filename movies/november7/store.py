@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PAUSE = 2.0  # seconds for which a store that does not answer is left alone
-BATCH = 32  # entries, at most, that one write removes to keep the store within its bounds
+RETRY_INTERVAL = 2.0  # seconds for which a store that failed is not used
+MAX_REMOVALS = 32  # entries that one write removes to keep the store within its limit
 
 
 class StoreUnavailable(Exception):
@@ -27,9 +27,9 @@ STORE_ERRORS = (StoreUnavailable, RedisError, sqlite3.Error)
 
 
 class Store(Protocol):
-    """Keeps entries by key, no more than a number of bytes in all: the oldest are removed first.
+    """Stores entries by key, up to a total size. The oldest are removed first.
 
-    Every method is safe for any number of threads and may raise one of STORE_ERRORS.
+    Every method is thread-safe and may raise one of STORE_ERRORS.
     """
 
     def read(self, key: str) -> bytes | None:
@@ -54,7 +54,7 @@ class Store(Protocol):
 class FailSoftStore:
     """A store whose failures cost a cache miss and not a search.
 
-    After an outage it is left alone for PAUSE seconds, so that a store that hangs delays one
+    After an outage it is not used for RETRY_INTERVAL seconds, so that a store that hangs delays one
     caller and not all of them. A failed write does not stop reads.
     """
 
@@ -96,7 +96,7 @@ class FailSoftStore:
             log.warning("the provider cache failed; going on without it", extra=extra)
             self._report(operation, has_failed=True)
             if self.store.is_outage(error):
-                self._no_writes_until = time.monotonic() + PAUSE
+                self._no_writes_until = time.monotonic() + RETRY_INTERVAL
                 if operation == "read":
                     self._no_reads_until = self._no_writes_until
             return None

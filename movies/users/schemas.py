@@ -3,8 +3,7 @@
 from email_validator import EmailNotValidError
 from marshmallow import ValidationError, fields, validate
 
-from movies.auth.emails import MAX_LENGTH as MAX_EMAIL_LENGTH
-from movies.auth.emails import normalized
+from movies.auth import emails
 from movies.auth.schemas import EXAMPLE_PASSWORD, NewPassword, Password
 from movies.schemas import BaseSchema, Id, ResourceUpdate, Text
 
@@ -17,7 +16,7 @@ EXAMPLE_NEW_PASSWORD = "notes on the analytical engine"  # noqa: S105
 
 def _is_email(email: str) -> None:
     try:
-        normalized(email)
+        emails.validate(email)
     except EmailNotValidError as error:
         raise ValidationError(str(error)) from None
 
@@ -28,7 +27,7 @@ class UserCreateSchema(BaseSchema):
     email = Text(
         required=True,
         trim=True,
-        validate=[validate.Length(max=MAX_EMAIL_LENGTH), _is_email],
+        validate=[validate.Length(max=emails.MAX_LENGTH), _is_email],
         metadata={
             "format": "email",
             "description": "Identifies one account, regardless of letter case",

@@ -141,7 +141,7 @@ def test_a_provider_and_a_database_that_both_hang_leave_liveness_alone(
         for headers, share in zip(users, shares, strict=True):
             for _ in range(share):
                 send("/api/v1/movies/?query=matrix", headers)
-        joined = "november7_flights_joined_total"
+        joined = "november7_fetches_joined_total"
         assert eventually(lambda: hanging.metric(joined) == MAX_WAITERS - 1)
         private_server.pause()
         stack.callback(private_server.resume)

@@ -77,10 +77,10 @@ def fails(deadline: Deadline) -> None:
 
 def test_one_fetch_answers_everyone(make: Callable[..., SingleFlight], gate: Gate) -> None:
     single_flight = make()
-    joined = counted("november7_flights_joined_total")
+    joined = counted("november7_fetches_joined_total")
     with ThreadPoolExecutor(20) as pool:
         callers = [pool.submit(fetch, single_flight, gate) for _ in range(20)]
-        assert eventually(lambda: counted("november7_flights_joined_total") - joined == 19)
+        assert eventually(lambda: counted("november7_fetches_joined_total") - joined == 19)
         gate.opened.set()
     assert [caller.result() for caller in callers] == ["page"] * 20
     assert gate.calls == 1

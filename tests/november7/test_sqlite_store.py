@@ -96,7 +96,7 @@ def test_a_locked_file_does_not_keep_a_process_from_starting(
 ) -> None:
     """The process logs this, works without the cache, and uses it when the lock is released."""
     monkeypatch.setattr(module, "OPEN_TIMEOUT", 0.1)
-    monkeypatch.setattr("movies.november7.store.PAUSE", 0.05)
+    monkeypatch.setattr("movies.november7.store.RETRY_INTERVAL", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")  # of a file that is not in WAL mode yet
     soft = open_store(path=path, redis=None, max_bytes=MIB, stale=600)

@@ -1,4 +1,4 @@
-"""Cache statistics and deletion, for the commands. Raises the errors of the store."""
+"""Statistics and deletion of the cache, for the commands. Failures of the store are raised."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The whole catalogue: walking through it, and looking up one movie."""
+"""Reading the whole catalogue: walks through it, and lookups of one movie."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,9 +6,9 @@ import pytest
 import time_machine
 from helpers import eventually, in_threads
 
-from movies.november7 import upkeep
+from movies.november7 import cache_admin
 from movies.november7.blocks import Block
-from movies.november7.catalogue import EVIDENCE_SECONDS
+from movies.november7.catalogue_reader import EVIDENCE_SECONDS
 from movies.november7.client import Client
 from movies.november7.errors import TimedOut, Unavailable
 from movies.november7.sample.catalogue import Catalogue
@@ -118,7 +118,7 @@ def test_a_movie_that_was_added_is_found_after_a_clear(
     client = make_client(memory=0, deadline=30)
     assert not find(client, 1)
     stand_in.catalogue = Catalogue([*stand_in.catalogue.movies, movie(1)])
-    upkeep.clear(client)
+    cache_admin.clear(client)
     assert find(client, 1)
 
 

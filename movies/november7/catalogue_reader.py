@@ -1,4 +1,4 @@
-"""The whole catalogue: walking through it, and looking up one movie by its id.
+"""Reads the whole catalogue: walks through it, and looks up one movie by its id.
 
 November 7 has no endpoint for one movie, so a movie is looked for in the blocks of the catalogue.
 """
@@ -18,8 +18,11 @@ Cached = Callable[[BlockKey], Block | None]
 Fetch = Callable[[BlockKey, Deadline, float | None, Hashable], Block]
 
 
-class Catalogue:
-    """The catalogue in blocks. `cached` and `fetch` return a block from the cache or November 7."""
+class CatalogueReader:
+    """Reads the catalogue in blocks.
+
+    `cached` returns a block from the cache, and `fetch` fetches one from November 7.
+    """
 
     def __init__(self, cached: Cached, fetch: Fetch) -> None:
         self._cached = cached
