@@ -19,7 +19,7 @@ from environs import EnvValidationError, FileAwareEnv, ValidationError, validate
 from redis import ConnectionPool, RedisError
 
 ROOT = Path(__file__).resolve().parent
-YEARS = 10 * 365 * 24 * 3600  # ten of them, in seconds
+TEN_YEARS = 10 * 365 * 24 * 3600  # seconds
 
 HOST = r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
 HTTP_URL = rf"https?://([^\s/?#@]*@)?{HOST}(/[^\s?#]*)?"
@@ -70,7 +70,7 @@ def strong(secret: str) -> None:
 
 
 def writable(directory: str) -> None:
-    """Accept a directory that can be written to, or made."""
+    """Accept a directory that can be written to, or created."""
     path = Path(directory or ROOT / "instance").absolute()
     while not path.exists():
         path = path.parent
@@ -118,7 +118,7 @@ MOVIES_CONFIG = text(
     "development|testing|production",
 )
 IN_PRODUCTION = MOVIES_CONFIG == "production"
-# Of a container, usually: by IPv4 and, where there is IPv6, by both.
+# IPv4 and IPv6 if the machine has IPv6, else IPv4.
 ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
 
 
@@ -152,7 +152,7 @@ class Config:
         usable,
     )
 
-    # The address of November 7; without one, the embedded sample catalogue.
+    # The URL of November 7; without one, the embedded sample catalogue.
     NOVEMBER7_URL = text(
         "NOVEMBER7_URL",
         "",
@@ -161,9 +161,9 @@ class Config:
         valid_host,
     )
     # Seconds for which a page of November 7 is fresh.
-    NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, YEARS)
+    NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, TEN_YEARS)
     # Seconds beyond that for which it may still be served.
-    NOVEMBER7_STALE = number("NOVEMBER7_STALE", 604800, 0, YEARS)
+    NOVEMBER7_STALE = number("NOVEMBER7_STALE", 604800, 0, TEN_YEARS)
     # Bytes of the provider cache, beyond which the oldest pages are removed.
     NOVEMBER7_CACHE_BYTES = number("NOVEMBER7_CACHE_BYTES", 256 * 1024**2, 1024**2, 1024**4)
     # Seconds that one search may spend on November 7, retries included.
@@ -188,8 +188,8 @@ class Config:
         lambda key: strong(key) if key else None,
     )
     # Seconds for which an access token and a refresh token are valid.
-    JWT_ACCESS_TOKEN_EXPIRES = number("JWT_ACCESS_TOKEN_EXPIRES", 900, 1, YEARS)
-    JWT_REFRESH_TOKEN_EXPIRES = number("JWT_REFRESH_TOKEN_EXPIRES", 2592000, 1, YEARS)
+    JWT_ACCESS_TOKEN_EXPIRES = number("JWT_ACCESS_TOKEN_EXPIRES", 900, 1, TEN_YEARS)
+    JWT_REFRESH_TOKEN_EXPIRES = number("JWT_REFRESH_TOKEN_EXPIRES", 2592000, 1, TEN_YEARS)
     # Seconds that the clocks of two instances may differ (RFC 7519 section 4.1.4).
     JWT_DECODE_LEEWAY = 10
     JWT_ALGORITHM = "HS256"
@@ -224,7 +224,7 @@ class Config:
     )
     MAX_CONTENT_LENGTH = 1024 * 1024  # bytes of a request's body
 
-    # Where the service listens: a name or an address of this machine's, and a port.
+    # The host name or IP address, and the port, to listen on.
     HOST = text(
         "HOST",
         ALL_INTERFACES if IN_PRODUCTION else "127.0.0.1",

@@ -1,4 +1,4 @@
-"""Fills measured applications with accounts, movies and ratings."""
+"""Fills the databases of measured applications with accounts, movies and ratings."""
 
 import random
 import uuid
@@ -42,7 +42,7 @@ def movie_ids(count: int, seed: int = 7) -> list[uuid.UUID]:
 
 
 def add_movies(url: str, ids: list[uuid.UUID]) -> None:
-    """Record movies as if November 7 had described them."""
+    """Insert movies as if November 7 had sent them."""
     rows = [{"id": _bind(url, movie), "title": f"Movie {movie}"} for movie in ids]
     _write(
         url,
@@ -53,10 +53,9 @@ def add_movies(url: str, ids: list[uuid.UUID]) -> None:
 
 
 def add_ratings(url: str, ids: list[uuid.UUID], users: int, count: int) -> None:
-    """Record `count` upvotes, by `users` users on these movies, with their tallies.
+    """Insert `count` upvotes of these movies, by the users with the ids from 1 to `users`.
 
-    The first user, whose id is 1, rates every movie at most once like everybody else; the users
-    that do not exist are added.
+    Users that do not exist are inserted. A user has at most one rating of a movie.
     """
     _write(
         url,

@@ -1,4 +1,4 @@
-"""The figures of one request at a time: each GET, votes, a cold search, start and memory."""
+"""The figures of the API alone: each GET, votes, a cold search, start, memory and more."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ from movies.auth.passwords import hasher
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was measured, its value, the unit, and how it came about."""
+    """One figure: what was measured, its value and unit, and details."""
 
     name: str
     value: float
@@ -70,7 +70,7 @@ def votes(stack: Stack) -> list[Row]:
 
 
 def hot(stack: Stack) -> list[Row]:
-    """Votes per second on one movie against a thousand movies, by workers."""
+    """Votes per second on one movie and on a thousand movies, for 1, 2 and 4 workers."""
     rows = []
     for workers in (1, 2, 4):
         settings = {"RATELIMIT_ENABLED": "false", "WEB_CONCURRENCY": str(workers)}
@@ -86,7 +86,7 @@ def hot(stack: Stack) -> list[Row]:
 
 
 def growth(stack: Stack) -> list[Row]:
-    """The median of each list at a million ratings as a multiple of that at a thousand."""
+    """The median time of each list with a million ratings, divided by that with a thousand."""
     rows = []
     for name, settings in (("PostgreSQL", stack.services()), ("SQLite", stack.embedded())):
         unlimited = {"NOVEMBER7_URL": stack.provider().url, "RATELIMIT_ENABLED": "false"}
@@ -106,7 +106,7 @@ def growth(stack: Stack) -> list[Row]:
 
 
 def cold(stack: Stack) -> list[Row]:
-    """What a search that is not cached takes beyond the time of the provider."""
+    """The time of a search that is not cached, minus the time of the provider."""
     provider = stack.provider(latency=(0.1, 0.1))
     api = stack.api({"NOVEMBER7_URL": provider.url, **stack.services()}, users=1)
     api.get(SEARCH)
@@ -144,7 +144,7 @@ def memory(stack: Stack) -> list[Row]:
 
 
 def refusals(stack: Stack) -> list[Row]:
-    """Searches that are answered, and requests that each took, by the share of refusals."""
+    """The share of searches that succeed, and their requests, for several shares of refusals."""
     rows = []
     for share in (0.0, 0.09, 0.3, 0.6):
         provider = stack.provider(refuse=share, seed=7)
@@ -167,7 +167,7 @@ def refusals(stack: Stack) -> list[Row]:
 
 
 def passwords(_stack: Stack) -> list[Row]:
-    """What hashing a password takes, as many at once as there are processors."""
+    """The time to hash a password."""
     taken = []
     for _ in range(20):
         begun = time.perf_counter()
@@ -177,7 +177,7 @@ def passwords(_stack: Stack) -> list[Row]:
 
 
 def compared(name: str, measured: Target, floor: Target) -> list[Row]:
-    """The rate of a target as a share of the floor's, and its p99 in multiples of the floor's."""
+    """The rate and the p99 of a target, each divided by that of the floor."""
     share, run, floor_run = ratio(measured, floor)
     note = f"{run.rate:,.0f} of {floor_run.rate:,.0f} requests/s; p50 {run.p50:.1f} ms"
     return [

@@ -1,7 +1,7 @@
 """The floor: routes that do almost nothing, on the same server, as a baseline for comparisons.
 
 `GET /floor` verifies the access token and returns a page of ten movies from memory.
-`POST /floor` verifies the token and commits one INSERT over a pool like the API's.
+`PUT /floor` verifies the token and commits one INSERT over a pool like the API's.
 """
 
 import os

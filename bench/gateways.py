@@ -19,7 +19,7 @@ CLIENTS = 16
 COLD, WARM = 600, 3000  # searches
 # Of November 7's statuses, those that nginx can pass to the next upstream.
 FAULTS = {"refuse": 0.09, "codes": (403, 404, 429), "latency": (0.13, 0.43), "seed": 7}
-ROT = {"html": 0.02, "malformed": 0.02, "truncated": 0.02, "short": 0.02, "reset": 0.02}
+BROKEN = {"html": 0.02, "malformed": 0.02, "truncated": 0.02, "short": 0.02, "reset": 0.02}
 
 NGINX = """
 worker_processes 2;
@@ -42,7 +42,7 @@ http {{
   }}
 }}
 """
-# The same server is listed four times, so that there is another to pass the request to.
+# The same server is listed four times, so that nginx has another one to repeat a request on.
 RETRIES = "proxy_next_upstream error timeout http_403 http_404 http_429 http_500 non_idempotent;"
 
 
@@ -91,7 +91,7 @@ def expected(query: str) -> list[str]:
 
 
 def direct(base: str) -> Search:
-    """Searches at a server that speaks November 7's own interface."""
+    """Searches at a server with the interface of November 7."""
     session = pooled_session()
 
     def search(query: str) -> tuple[int, object]:
@@ -153,8 +153,8 @@ def nginx(stack: Stack, provider: str, *, retries: bool) -> str:
 def run(stack: Stack) -> list[Row]:
     """Cold and warm searches at November 7, at two nginx caches and at Movies API, in one run."""
     rows = []
-    for name, rot in (("refusals", {}), ("refusals and rotten bodies", ROT)):
-        provider = stack.provider(**FAULTS, **rot)
+    for name, broken in (("refusals", {}), ("refusals and broken bodies", BROKEN)):
+        provider = stack.provider(**FAULTS, **broken)
         unlimited = {"NOVEMBER7_URL": provider.url, "RATELIMIT_ENABLED": "false"}
         api = stack.api({**unlimited, **stack.services()}, users=1)
         gateways = {

@@ -1,7 +1,7 @@
 """Generates load, and computes figures from the results.
 
-The generator is wrk. Where it is missing, threads of this process send the requests: the ratios
-are then lower for fast routes, because the generator takes a part of the processors.
+The generator is wrk. If it is not installed, threads of this process send the requests. The ratios
+are then lower for fast routes, because the generator takes up processor time.
 """
 
 import json
@@ -68,7 +68,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run showed. `p50` and `p99` in milliseconds."""
+    """The results of one run. `p50` and `p99` in milliseconds."""
 
     requests: int
     seconds: float
@@ -83,7 +83,7 @@ class Run:
 
 
 class TooNoisy(Exception):
-    """The runs differ so much that their median says nothing."""
+    """The runs differ so much that their median means nothing."""
 
 
 def load(target: Target, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Run:
@@ -103,7 +103,7 @@ def ratio(
 ) -> tuple[float, Run, Run]:
     """The rate of `measured` as a share of the floor's, and the median run of each.
 
-    The two are measured in turn, so that a slow moment of the machine falls on both. Raises
+    The two are measured in turn, so that a slow moment of the machine affects both. Raises
     TooNoisy.
     """
     load(measured, 2)

@@ -4,7 +4,7 @@ from html import escape
 from typing import Any
 
 WIDTH, ROW, LABEL, BAR = 760, 26, 330, 340  # pixels
-LEAST = 0.55  # marked by a line: the share that every GET should reach
+GOAL = 0.55  # the share that every GET should reach; a line marks it
 
 
 def plot(results: dict[str, Any]) -> str:
@@ -16,7 +16,7 @@ def plot(results: dict[str, Any]) -> str:
         if row["unit"] == "of the floor"
     ]
     height = ROW * (len(rows) + 1)
-    marked = LABEL + BAR * LEAST
+    marked = LABEL + BAR * GOAL
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif" font-size="13">',
@@ -32,7 +32,7 @@ def plot(results: dict[str, Any]) -> str:
         ]
     lines += [
         f'<line x1="{marked:.0f}" x2="{marked:.0f}" y1="0" y2="{height - 14}" stroke="#c33"/>',
-        f'<text x="{marked + 4:.0f}" y="{height - 4}" fill="#c33">{LEAST} of the floor</text>',
+        f'<text x="{marked + 4:.0f}" y="{height - 4}" fill="#c33">{GOAL} of the floor</text>',
         "</svg>",
     ]
     return "\n".join(lines) + "\n"

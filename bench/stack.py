@@ -63,7 +63,7 @@ def process(
 
 
 def wait_until(is_true: Any, what: str, log: Path, seconds: float = 60) -> None:
-    """Return when `is_true()` is. Raises Missing with the end of the log when it takes too long."""
+    """Wait until `is_true()`. Raises Missing, with the end of the log, after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if is_true():
@@ -240,7 +240,7 @@ class Stack:
         return self._open.enter_context(api.serving(users=users))
 
     def floor(self, api: Api) -> Target:
-        """The floor under the same server, for the tokens of `api`: a page from memory."""
+        """The floor on a server of its own, which accepts the tokens of `api`."""
         url = api.settings["DATABASE_URL"]
         engine = engine_of(url)
         with engine.begin() as connection:

@@ -41,7 +41,7 @@ def live() -> Any:
 
 @bp.get("/health/ready")
 def ready() -> Any:
-    """Report whether this process can serve: 503 if the database is away or not migrated."""
+    """Report whether this process can serve: 503 if the database is unavailable or not migrated."""
     client = provider.client()
     database = current_app.extensions["database_check"].state()
     states = {
@@ -67,9 +67,9 @@ def ready() -> Any:
 class DatabaseCheck:
     """Checks whether the database answers, and whether it has been migrated.
 
-    It uses a connection outside the application's pool, so a busy pool does not look like a
-    database that is away. There is one check at a time, on a thread of its own, and callers wait
-    for it no longer than CHECK_TIMEOUT: a database that hangs cannot occupy the server's threads.
+    It uses a connection outside the application's pools, so a busy pool does not look like an
+    unavailable database. One check runs at a time, on a thread of its own, and callers wait for it
+    no longer than CHECK_TIMEOUT, so a database that hangs cannot occupy the server's threads.
     """
 
     def __init__(self, app: Flask) -> None:

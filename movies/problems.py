@@ -31,7 +31,7 @@ class Problem:
     slug: its name in the documentation; None if the status alone describes it (`about:blank`).
     detail: the text that clients receive.
     when: when it occurs, for the documentation.
-    retry: whether and when to repeat the request, for the documentation.
+    retry: whether and when to repeat the request, for the documentation; by default not unchanged.
     retry_after: the default value of `Retry-After` in seconds; None for no such header.
     challenge: the value of `WWW-Authenticate`; None for no such header.
     members: an example of additional members.

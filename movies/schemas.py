@@ -70,10 +70,10 @@ class Text(fields.String):
 class MovieId(fields.UUID):
     """A UUID in its canonical form, in any letter case."""
 
-    _USUAL = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+    _CANONICAL = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> uuid.UUID:
-        if not isinstance(value, str) or not self._USUAL.fullmatch(value):
+        if not isinstance(value, str) or not self._CANONICAL.fullmatch(value):
             raise self.make_error("invalid_uuid")
         return super()._deserialize(value, attr, data, **kwargs)
 
@@ -95,7 +95,7 @@ class Timestamp(fields.AwareDateTime):
         return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-class Count(fields.Integer):
+class QueryInteger(fields.Integer):
     """An integer in a query string, in ASCII digits. Values are clamped to ±10^18."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
@@ -109,12 +109,12 @@ class Count(fields.Integer):
 class PageParameters(BaseSchema):
     """Which page of a list to return."""
 
-    page = Count(
+    page = QueryInteger(
         load_default=1,
         validate=validate.Range(min=1),
         metadata={"description": "Number of the page, starting at 1"},
     )
-    page_size = Count(
+    page_size = QueryInteger(
         load_default=10,
         validate=validate.Range(min=1, max=MAX_PAGE_SIZE),
         metadata={"description": "Number of results per page"},

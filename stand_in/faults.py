@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from movies.november7.sample.catalogue import (
     DEFAULTS,
     Answer,
-    asked,
     json_answer,
     make_answer,
+    query_parameters,
     redirect_answer,
 )
 
@@ -35,8 +35,8 @@ FAULT_KINDS = (
     "redirect",
 )
 
-_LARGEST_PAGE = 1000  # movies, at most, that are sent by way of sending too many
-_LARGE_TOTAL = 1_000_000
+_LARGEST_PAGE = 1000  # movies; the most that an answer with too many movies has, less one
+_LARGE_TOTAL = 1_000_000  # movies
 _BAD_MEMBERS: list[dict[str, Any]] = [
     {"title": None},
     {"title": 7},
@@ -131,7 +131,7 @@ def apply_fault(answer: Answer, fault: Fault, faults: Faults, target: str) -> An
         case "redirect":
             return redirect_answer(target)
         case "malformed":
-            limit = int(asked(target).get("limit", DEFAULTS["limit"]))
+            limit = int(query_parameters(target).get("limit", DEFAULTS["limit"]))
             variants = _malformed(json.loads(answer.body), limit)
             return json_answer(200, variants[int(fault.pick * len(variants))])
         case "short":

@@ -1,6 +1,6 @@
-"""Sign-ins, so that tokens can be ended.
+"""Sign-ins, so that tokens can be revoked.
 
-Tokens made before this revision belong to no sign-in: their users sign in again.
+Tokens that were issued before this revision belong to no sign-in. Their users must sign in again.
 
 Revises: 0001
 """

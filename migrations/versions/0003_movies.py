@@ -1,7 +1,7 @@
-"""The registry of movies, which takes over the tallies and scores them.
+"""The table of movies, which replaces the table of tallies and adds a score.
 
-Every movie that was ever rated gets a row. What it is called is unknown until November 7 describes
-it to us: when it passes through a search, or by `flask cache warm`.
+Every movie that was rated gets a row. Its title is unknown until November 7 sends the movie, in a
+search or for `flask cache warm`.
 
 Revises: 0002
 """
@@ -72,7 +72,7 @@ def upgrade() -> None:
 
 @contextmanager
 def _ratings() -> Iterator[BatchOperations]:
-    """The ratings, to be altered. SQLite copies the table for it, and would lose two things."""
+    """Alter the table of ratings. SQLite copies it, and would lose AUTOINCREMENT and an index."""
     is_copied = op.get_bind().dialect.name == "sqlite"
     if is_copied:
         op.drop_index("ix_ratings_newest", "ratings")
@@ -84,9 +84,9 @@ def _ratings() -> Iterator[BatchOperations]:
 
 
 def _score(movies: sa.Table) -> None:
-    """Score what has votes, by the lower bound of the Wilson interval (movies/movies/tallies.py).
+    """Set the score of the movies that have votes, as movies/movies/tallies.py does.
 
-    Computed here and not in SQL: this revision must not change when the application does.
+    The formula is repeated, because a migration must not change when the application does.
     """
     connection = op.get_bind()
     voted = connection.execute(

@@ -1,11 +1,11 @@
-"""A running count of the movies that have votes, so that the top list need not count them.
+"""A running count of the movies that have votes, so that the top list does not count them.
 
-Triggers keep the count, so it stays right whichever release changes `movies`. It is spread over
-SHARDS rows: transactions of different PostgreSQL sessions rarely wait for the same one. PostgreSQL
-fires the triggers at the end of a statement, after the statement has locked its movies.
+Triggers update the count, so it is correct whichever release changes `movies`. It is the sum of
+SHARDS rows, so that two transactions on PostgreSQL rarely wait for the same row. The triggers run
+at the end of a statement, when it has locked its movies.
 
-Creating the triggers waits for transactions that have changed `movies` and holds up new ones until
-the movies are counted, which takes well under a second for a million of them.
+The migration waits for transactions that have changed `movies`. New ones wait until the movies are
+counted, which takes well under a second for a million movies.
 
 Revises: 0003
 """
@@ -56,9 +56,9 @@ def _create_postgresql_triggers() -> None:
         END $$
         """  # noqa: S608
     )
-    for name, (happening, condition, change) in TRIGGERS.items():
+    for name, (event, condition, change) in TRIGGERS.items():
         op.execute(
-            f"CREATE TRIGGER {name} AFTER {happening} ON movies FOR EACH ROW"
+            f"CREATE TRIGGER {name} AFTER {event} ON movies FOR EACH ROW"
             f" WHEN ({condition.format(old=OLD, new=NEW)})"
             f" EXECUTE FUNCTION count_voted_movie('{change}')"
         )
@@ -78,10 +78,10 @@ def _create_postgresql_triggers() -> None:
 
 
 def _create_sqlite_triggers() -> None:
-    for name, (happening, condition, change) in TRIGGERS.items():
+    for name, (event, condition, change) in TRIGGERS.items():
         count = f"UPDATE voted_movies SET count = count + {change} WHERE shard = 0"  # noqa: S608
         op.execute(
-            f"CREATE TRIGGER {name} AFTER {happening} ON movies"
+            f"CREATE TRIGGER {name} AFTER {event} ON movies"
             f" WHEN {condition.format(old=OLD, new=NEW)} BEGIN {count}; END"
         )
 

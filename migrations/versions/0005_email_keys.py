@@ -1,11 +1,11 @@
 """Keys of email addresses with the domain in its ASCII form (IDNA 2008).
 
-Before, the whole address was case-folded in Unicode, which made `straße.example` and
-`strasse.example` one domain. Only addresses whose domain is not plain ASCII get another key; two
-different keys never become the same one.
+Before, the whole address was case-folded in Unicode, so `straße.example` and `strasse.example`
+counted as one domain. Only addresses whose domain is not plain ASCII get a new key. Two different
+keys never become equal.
 
 Until the new release runs, the old one does not find accounts with such an address. A downgrade
-fails if accounts exist by now that it would have to merge.
+fails if it would give two accounts the same key.
 
 Revises: 0004
 """

@@ -118,5 +118,5 @@ class ProviderSession:
 
 
 def _cache_key(request: BlockRequest, **_settings: Any) -> str:
-    """requests-cache's way to the key."""
+    """The key under which requests-cache stores the response to a request."""
     return request.cache_key

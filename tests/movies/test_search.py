@@ -10,7 +10,7 @@ from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 
-from movies.november7.sample.catalogue import Catalogue, asked, sample_catalogue
+from movies.november7.sample.catalogue import Catalogue, query_parameters, sample_catalogue
 from stand_in.server import StandIn
 
 SEARCH = "/api/v1/movies/"
@@ -110,7 +110,7 @@ def test_every_query_is_sent_to_november_7_unchanged(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, text: str
 ) -> None:
     client.get(SEARCH, query_string={"query": text}, headers=auth.headers())
-    assert [asked(target) for target in stand_in.requests] == [
+    assert [query_parameters(target) for target in stand_in.requests] == [
         {"skip": "0", "limit": "100", "query": text}
     ]
 
@@ -185,7 +185,7 @@ def test_a_different_query_is_sent_to_november_7(
     headers = auth.headers()
     for text in ("fargo", other):
         client.get(SEARCH, query_string={"query": text}, headers=headers)
-    assert [asked(target)["query"] for target in stand_in.requests] == ["fargo", other]
+    assert [query_parameters(target)["query"] for target in stand_in.requests] == ["fargo", other]
 
 
 @once

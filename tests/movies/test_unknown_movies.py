@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from movies.extensions import db
 from movies.movies.models import Movie
-from movies.november7.sample.catalogue import Catalogue, asked, sample_catalogue
+from movies.november7.sample.catalogue import Catalogue, query_parameters, sample_catalogue
 from stand_in.server import Faults, StandIn
 
 MOVIE = sample_catalogue().movies[-1]
@@ -65,7 +65,7 @@ ways = pytest.mark.parametrize(
 
 def skips(stand_in: StandIn) -> list[int]:
     """The `skip` of each request for a block of the catalogue."""
-    targets = [asked(target) for target in stand_in.requests]
+    targets = [query_parameters(target) for target in stand_in.requests]
     assert all("query" not in target and target["limit"] == "1000" for target in targets)
     return [int(target["skip"]) for target in targets]
 

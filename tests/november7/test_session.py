@@ -14,7 +14,7 @@ from movies.november7.blocks import BlockKey
 from movies.november7.cache import MEMORY_SECONDS
 from movies.november7.client import Client
 from movies.november7.contract import CheckedResponse
-from movies.november7.sample.catalogue import asked
+from movies.november7.sample.catalogue import query_parameters
 from november7.clients import QUERY, STALE, TTL, unreachable_redis
 from november7.texts import TEXTS
 from stand_in.server import StandIn
@@ -38,7 +38,7 @@ def test_every_text_reaches_the_provider_exactly(
 ) -> None:
     client = make_client(memory=0)
     assert [search(client, text), search(client, text)] == ["miss", "hit"]
-    assert [asked(target)["query"] for target in stand_in.requests] == [text]
+    assert [query_parameters(target)["query"] for target in stand_in.requests] == [text]
 
 
 def test_page_sizes_share_one_request(uncached: Make, stand_in: StandIn) -> None:

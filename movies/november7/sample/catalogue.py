@@ -38,7 +38,7 @@ def redirect_answer(location: str) -> Answer:
     return Answer(307, {"Location": location, "Content-Length": "0"}, b"")
 
 
-def asked(target: str) -> dict[str, str]:
+def query_parameters(target: str) -> dict[str, str]:
     """The decoded query parameters of `target`; the last of those that are repeated."""
     query = target.partition("?")[2]
     return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
@@ -67,10 +67,10 @@ class Catalogue:
             return json_answer(404, {"detail": HTTPStatus(404).phrase})
         if method != "GET":
             return json_answer(405, {"detail": HTTPStatus(405).phrase}, {"Allow": "GET"})
-        parameters = asked(target)
-        numbers, faults = _numbers(parameters)
-        if faults:
-            return json_answer(422, {"detail": faults})
+        parameters = query_parameters(target)
+        numbers, errors = _numbers(parameters)
+        if errors:
+            return json_answer(422, {"detail": errors})
         matches = self._matches(parameters.get("query", ""))
         start, end = numbers["skip"], numbers["skip"] + numbers["limit"]
         return json_answer(200, {"total": len(matches), "items": matches[start:end]})
@@ -82,19 +82,19 @@ class Catalogue:
 
 def _numbers(parameters: Mapping[str, str]) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """`skip` and `limit`, with their defaults, and the errors in them."""
-    numbers, faults = dict(DEFAULTS), []
+    numbers, errors = dict(DEFAULTS), []
     for name in DEFAULTS:
         try:
             numbers[name] = int(parameters.get(name, DEFAULTS[name]))
         except ValueError:
-            faults.append(_fault(name, "int_parsing", "Input should be a valid integer"))
+            errors.append(_error(name, "int_parsing", "Input should be a valid integer"))
         if numbers[name] < 0:
             text = "Input should be greater than or equal to 0"
-            faults.append(_fault(name, "greater_than_equal", text))
-    return numbers, faults
+            errors.append(_error(name, "greater_than_equal", text))
+    return numbers, errors
 
 
-def _fault(name: str, kind: str, text: str) -> dict[str, Any]:
+def _error(name: str, kind: str, text: str) -> dict[str, Any]:
     return {"loc": ["query", name], "msg": text, "type": kind}
 
 
