@@ -29,7 +29,8 @@ PUBLIC_URL = rf"(?a:https?://{HOST}(/[\w.~/%-]*)?)"
 ORIGIN = r"[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:\d{1,5})?"
 POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F:]+\])?(:\d+)?"
 SQLITE_URL = r"sqlite(\+pysqlite)?:///(?!:memory:)[^?]+"
-NUMBERS = r"(?!\S*[?&](timeout|prepare_threshold)=(?!\d+(&|\Z)))"  # these options, if given
+# These options are numbers, if they are given.
+NUMBERS = r"(?!\S*[?&](timeout=(?!\d+(\.\d+)?(&|\Z))|prepare_threshold=(?!\d+(&|\Z))))"
 DATABASE_URL = rf"{NUMBERS}({POSTGRESQL_URL}(/[^\s?]*)?|{SQLITE_URL})(\?\S*)?"
 REDIS_URL = rf"rediss?://([^\s/?#@]*@)?({HOST})?(/\d*)?(\?\S*)?|unix://([^/\s]*@)?/\S+"
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,23 @@ def client_address() -> str:
     Without the port that some proxies add in `X-Forwarded-For`.
     """
     text = request.remote_addr or ""
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return text[:64]
+    without_port = text.rpartition(":")[0] or text
+    address = _parsed(text) or _parsed(without_port)
+    if address is None:
+        return without_port[:64]
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is None:
             return str(ip_network((address, IPV6_PREFIX), strict=False))
         address = address.ipv4_mapped
     return str(address)
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address, which may be in brackets and have a zone; None if it is none."""
+    try:
+        return ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
 
 
 def caller() -> str:

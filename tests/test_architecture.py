@@ -9,7 +9,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top: code imports its own layer and those below it.
 LAYERS = [
-    {"database", "november7", "logs", "urls", "schemas", "metrics", "counters", "representations"}
+    {
+        "addresses",
+        "database",
+        "november7",
+        "logs",
+        "urls",
+        "schemas",
+        "metrics",
+        "counters",
+        "representations",
+    }
     | {"client_socket", "port", "writers"},
     {"extensions", "settings", "problems", "access_log"},
     {"limits", "paging", "provider", "refusals", "tracing"},

@@ -8,15 +8,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from accounts import Accounts
 from clean_environment import ROOT
 from flask import Flask
+from sockets import unix_socket
 from sqlalchemy import make_url
 
 from config import EXPECTED
@@ -198,6 +197,7 @@ def test_a_wrong_setting_is_refused_with_its_name(
             "postgresql://user@host/movies?options=-c%20statement_timeout%3D3s&prepare_threshold=0",
             "sqlite:////tmp/with space.sqlite3",
             "sqlite:////tmp/movies.sqlite3?timeout=2",
+            "sqlite:////tmp/movies.sqlite3?timeout=0.2",
         ],
         "REDIS_URL": [
             "redis://:secret@host:6379/0?health_check_interval=30&socket_keepalive=yes",
@@ -304,41 +304,12 @@ def test_every_command_refuses_a_wrong_setting_in_one_line(command: list[str]) -
     assert (done.returncode, done.stdout) == (1, "")
 
 
-class Forwarder:
-    """A Unix socket that leads to a TCP server."""
-
-    def __init__(self, path: Path, host: str, port: int) -> None:
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(path))
-        self._server.listen()
-        self._target = (host, port)
-        Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                server = socket.create_connection(self._target)
-                for source, sink in ((client, server), (server, client)):
-                    Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError), closing(sink):
-            while data := source.recv(65536):
-                sink.sendall(data)
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-
 @pytest.fixture
 def redis_socket(redis_url: str, tmp_path: Path) -> Iterator[Path]:
     """A Unix socket of the Redis that tests may use."""
-    url = make_url(redis_url)
-    forwarder = Forwarder(tmp_path / "redis.sock", url.host or "127.0.0.1", url.port or 6379)
-    yield tmp_path / "redis.sock"
-    forwarder.close()
+    url, path = make_url(redis_url), tmp_path / "redis.sock"
+    with unix_socket(path, url.host or "127.0.0.1", url.port or 6379):
+        yield path
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -7,10 +7,9 @@ for a lock cannot keep searches and lists waiting. Their sizes add up to 20 conn
 import logging
 import math
 import select
-import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 from time import monotonic
 from typing import Any, cast
@@ -31,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from movies.database.hosts import best_address_first, forget_address, remember_address
 from movies.database.outages import ServerStalled, must_replace_connection
 
 READS = "reads"  # the bind of the pool that single SELECTs use
@@ -45,7 +45,6 @@ POSTGRESQL_OPTIONS = "-c statement_timeout=10000 -c lock_timeout=3000"
 RESPONSE_MARGIN = (
     2.0  # seconds beyond its `statement_timeout` after which a server counts as stalled
 )
-DEFAULT_PORT = "5432"
 
 
 def bind(url: URL, name: str | None = None) -> dict[str, Any]:
@@ -134,55 +133,24 @@ class BoundedConnection(psycopg.Connection[Any]):
         self.response_timeout = seconds + RESPONSE_MARGIN if seconds else None
 
 
-_last_good: tuple[str, str] | None = None  # address and port of the last new connection
-
-
 @event.listens_for(Engine, "do_connect")
 def _connect_postgresql(
     dialect: Dialect, _record: object, arguments: list[Any], settings: dict[str, Any]
 ) -> BoundedConnection | None:
     if dialect.driver != "psycopg":
         return None
-    global _last_good  # noqa: PLW0603  a process has one database
     if "prepare_threshold" in settings:  # a URL can only hold text
         settings["prepare_threshold"] = int(settings["prepare_threshold"]) or None
-    chosen = _last_good_first(settings)
-    connection = BoundedConnection.connect(*arguments, **chosen, autocommit=True)
+    ordered = best_address_first(settings)
+    connection = BoundedConnection.connect(*arguments, **ordered, autocommit=True)
     try:
         connection.bound_responses()
         connection.autocommit = False
     except BaseException:
         connection.close()
         raise
-    _last_good = (connection.info.hostaddr, str(connection.info.port))
+    remember_address(connection)
     return connection
-
-
-def _last_good_first(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the last good address first, if it is one of several.
-
-    psycopg tries addresses in their order, each for `connect_timeout`. Without this, one that does
-    not respond delays every connection, and no readiness check succeeds in time.
-    """
-    addresses = list(_addresses(settings))
-    if _last_good not in [address[1:] for address in addresses[1:]]:
-        return settings
-    addresses.sort(key=lambda address: address[1:] != _last_good)
-    hosts, numbers, ports = (",".join(parts) for parts in zip(*addresses, strict=True))
-    return {**settings, "host": hosts, "hostaddr": numbers, "port": ports}
-
-
-def _addresses(settings: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """The host, address and port of every address; none if they are not for us to order."""
-    hosts = str(settings.get("host", "")).split(",")
-    ports = str(settings.get("port", DEFAULT_PORT)).split(",")
-    is_local = any(not host or host[0] in "/@" for host in hosts)
-    if is_local or "hostaddr" in settings or len(ports) not in (1, len(hosts)):
-        return
-    for host, port in zip(hosts, ports * (len(hosts) // len(ports)), strict=True):
-        with suppress(OSError):  # psycopg leaves out a name that does not resolve, too
-            for found in socket.getaddrinfo(host, port or DEFAULT_PORT, type=socket.SOCK_STREAM):
-                yield host, str(found[4][0]), port or DEFAULT_PORT
 
 
 @event.listens_for(Engine, "connect")
@@ -201,10 +169,11 @@ _replaced_before = 0.0  # connections opened earlier are replaced; seconds of th
 @event.listens_for(Engine, "handle_error")
 def _replace_connections(context: ExceptionContext) -> None:
     """Have both pools replace their connections when one met a server that cannot serve."""
-    global _replaced_before, _last_good  # there is one set of pools in a process
+    global _replaced_before  # noqa: PLW0603  there is one set of pools in a process
     if must_replace_connection(context.original_exception):
         context.is_disconnect = True
-        _replaced_before, _last_good = monotonic(), None
+        _replaced_before = monotonic()
+        forget_address()
 
 
 @event.listens_for(Pool, "connect")

@@ -1,18 +1,12 @@
-"""Connects to whichever address of the provider answers first.
+"""Connections to the provider, at whichever of its addresses answers first, and TLS."""
 
-urllib3 tries the addresses of a host one after the other, each with the whole timeout. Here the
-next address is tried after DELAY, while the first may still succeed (RFC 8305, "Happy Eyeballs").
-"""
-
-import asyncio
 import socket
 import ssl
 from functools import cache
 
 import certifi
-from aiohappyeyeballs import start_connection
 
-DELAY = 0.25  # seconds between two attempts, as RFC 8305 recommends
+from movies.addresses import connect_to_first
 
 
 def open_socket(host: str, port: int, timeout: float) -> socket.socket:
@@ -22,13 +16,7 @@ def open_socket(host: str, port: int, timeout: float) -> socket.socket:
     address can be connected to.
     """
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-    async def race() -> socket.socket:
-        async with asyncio.timeout(timeout):
-            return await start_connection(addresses, happy_eyeballs_delay=DELAY, interleave=1)
-
-    connected = asyncio.run(race())
-    connected.settimeout(timeout)
+    connected = connect_to_first(addresses, timeout)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 

@@ -274,6 +274,8 @@ def test_the_address_that_the_trusted_proxy_saw_is_counted(
         ("fe80::1%eth0", "fe80::/64"),
         ("::ffff:203.0.113.9", "203.0.113.9"),
         ("[::ffff:203.0.113.9]:40001", "203.0.113.9"),
+        ("::ffff:203.0.113.9:40001", "203.0.113.9"),
+        ("_hidden:40001", "_hidden"),
         ("unknown", "unknown"),
         ("_hidden" * 100, ("_hidden" * 100)[:64]),
         ("", ""),

@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import trustme
 from helpers import eventually
 from requests import Request, Response
-from served import served
+from sockets import black_hole
 
 from movies.november7 import connect, refresher
 from movies.november7.errors import ConnectionFailed, TimedOut
@@ -42,14 +42,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def dead(stand_in: StandIn) -> Iterator[None]:
     """At DEAD, connections to the stand-in's port are neither accepted nor refused."""
-    with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind((DEAD, stand_in.port))
-        listening.listen(0)
-        for _ in range(3):  # fills the backlog
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex((DEAD, stand_in.port))
+    with black_hole(DEAD, stand_in.port):
         yield
 
 
@@ -95,27 +88,6 @@ def test_probes_reach_a_provider_whose_first_address_is_dead(
         assert client.breaker.is_open
         stand_in.faults = Faults()
         assert eventually(lambda: not client.breaker.is_open, within=30)
-
-
-RESOLVER = f"""
-import socket
-real = socket.getaddrinfo
-def getaddrinfo(host, *args, **options):
-    hosts = {(DEAD, GOOD)} if host == "{HOST}" else [host]
-    return [info for one in hosts for info in real(one, *args, **options)]
-socket.getaddrinfo = getaddrinfo
-"""
-
-
-@pytest.mark.usefixtures("dead")
-def test_the_server_answers_though_the_first_address_of_the_provider_is_dead(
-    stand_in: StandIn, tmp_path: Path
-) -> None:
-    settings = {"NOVEMBER7_URL": f"http://{HOST}:{stand_in.port}/", "NOVEMBER7_DEADLINE": "5"}
-    with served(tmp_path, RESOLVER, **settings) as running:
-        answers = [running.search(query) for query in ("matrix", "dogs", "up")]
-    assert [answer.status_code for answer in answers] == [200] * 3
-    assert len(stand_in.requests) == 3
 
 
 @pytest.mark.usefixtures("dead")
