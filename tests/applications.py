@@ -7,6 +7,7 @@ provider's settings differ.
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,8 +15,10 @@ from flask import Flask
 from sqlalchemy import make_url
 
 from movies import create_app, provider
+from movies.counters import open_counters
 from movies.extensions import api, db
 from movies.movies.registry import record_or_log
+from movies.settings import open_redis
 
 PER_TEST = {
     "INSTANCE_DIR",
@@ -39,25 +42,45 @@ class Applications:
     def get(self, settings: Mapping[str, Any]) -> Flask:
         """The existing application with a new client of the provider, or a new application.
 
-        The extensions belong to the application that was created last, so only this one can be used
-        again. An application with rate limits is never used again, so that counts start at 0.
+        Only the application that was created last can be used again, because the extensions belong
+        to it. It keeps its connections to the database. Rate limits start at 0.
         """
         shape = {name: value for name, value in settings.items() if name not in PER_TEST}
-        is_counting = settings["RATELIMIT_ENABLED"] or settings["REDIS_URL"]
-        if is_counting or shape != self._shape or api.spec is not self._spec or not self._kept:
+        if self._kept is None or shape != self._shape or api.spec is not self._spec:
+            self.close()
             self._kept, self._shape = create_app("testing", settings), shape
             self._config, self._spec = dict(self._kept.config), api.spec
             return self._kept
-        self._kept.config.clear()
-        self._kept.config.update(self._config)
-        self._kept.config.update(settings)
+        config = self._kept.config
+        config.clear()
+        config.update(self._config)
+        config.update(settings)
         provider.init_app(self._kept, on_fetch=record_or_log)
+        if config["RATELIMIT_ENABLED"]:
+            counters = open_counters(open_redis(config), Path(config["INSTANCE_DIR"]))
+            self._kept.extensions["rate_limits"] = counters
         return self._kept
+
+    def close(self) -> None:
+        """Close the connections of the kept application."""
+        if self._kept is not None:
+            close_database(self._kept)
+            self._kept = None
 
 
 def close(app: Flask) -> None:
     """Close the connections and threads of an application."""
+    close_provider(app)
+    close_database(app)
+
+
+def close_provider(app: Flask) -> None:
+    """Close an application's client of the provider."""
     app.extensions["november7"].close()
+
+
+def close_database(app: Flask) -> None:
+    """Close an application's connections to the database."""
     with app.app_context():
         db.dispose()
 
@@ -71,7 +94,16 @@ def empty(url: str) -> None:
     if url.startswith("sqlite"):
         _empty_sqlite(make_url(url).database or "")
     else:
-        _empty_postgresql(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            empty_postgresql(connection)
+
+
+def empty_postgresql(connection: psycopg.Connection) -> None:
+    """As `empty`, over a connection that commits by itself."""
+    tables = [table.name for table in reversed(db.metadata.sorted_tables)]
+    statements = [f"DELETE FROM {name}" for name in tables if name != "voted_movies"]
+    statements += ["SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"]
+    connection.execute(";".join(statements).encode())
 
 
 def _empty_sqlite(path: str) -> None:
@@ -82,12 +114,3 @@ def _empty_sqlite(path: str) -> None:
             " AND name NOT IN ('alembic_version', 'voted_movies')"
         ).fetchall():
             connection.execute(f'DELETE FROM "{table}"')
-
-
-def _empty_postgresql(url: str) -> None:
-    tables = [table for table in db.metadata.sorted_tables if table.name != "voted_movies"]
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(tables)))
-        connection.execute(
-            "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
-        )

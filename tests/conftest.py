@@ -7,17 +7,20 @@ set.
 import clean_environment  # noqa: F401
 
 # isort: split
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import psycopg
 import pytest
 import redis as redis_py
 import time_machine
 from accounts import Accounts
-from applications import Applications, close, empty
+from applications import Applications, close, close_provider, empty, empty_postgresql
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
@@ -35,6 +38,7 @@ from movies.extensions import db
 from stand_in.server import StandIn
 
 pytest_plugins = ["skips", "pytester"]
+MEMORY = Path("/dev/shm")  # a file system in memory, on Linux
 passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -83,13 +87,26 @@ def migrate(settings: dict[str, Any], url: str, directory: Path) -> None:
     close(app)
 
 
+def directory_in_memory() -> TemporaryDirectory[str]:
+    """A directory that is deleted in the end. In memory if possible, as disks are slow."""
+    is_usable = os.access(MEMORY, os.W_OK)
+    return TemporaryDirectory(prefix="movies-api-", dir=MEMORY if is_usable else None)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory of this test's own for its databases and caches."""
+    with directory_in_memory() as path:
+        yield Path(path)
+
+
 @pytest.fixture(scope="session")
-def sqlite(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+def sqlite(settings: dict[str, Any]) -> Iterator[str]:
     """The URL of a migrated SQLite database of this process's own."""
-    directory = tmp_path_factory.mktemp("sqlite")
-    url = f"sqlite:///{directory / 'movies.sqlite3'}"
-    migrate(settings, url, directory)
-    return url
+    with directory_in_memory() as path:
+        url = f"sqlite:///{path}/movies.sqlite3"
+        migrate(settings, url, Path(path))
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -107,11 +124,21 @@ def private_server() -> Iterator[PrivatePostgresql]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgresql_connection(postgresql: str) -> Iterator[psycopg.Connection]:
+    """A connection to the PostgreSQL database, beside those of the application."""
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty, migrated database: the test runs once on each."""
     url: str = request.getfixturevalue(request.param)
-    empty(url)
+    if request.param == "postgresql":
+        empty_postgresql(request.getfixturevalue("postgresql_connection"))
+    else:
+        empty(url)
     return url
 
 
@@ -132,26 +159,29 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
 
 
 @pytest.fixture(scope="session")
-def applications() -> Applications:
+def applications() -> Iterator[Applications]:
     """Creates applications, and keeps the last one for the next test."""
-    return Applications()
+    with closing(Applications()) as applications:
+        yield applications
 
 
 @pytest.fixture
 def make_app(
-    applications: Applications, settings: dict[str, Any], database_url: str, tmp_path: Path
+    applications: Applications, settings: dict[str, Any], database_url: str, directory: Path
 ) -> Iterator[Callable[..., Flask]]:
     """Makes applications on one database, with settings by keyword."""
     made: list[Flask] = []
 
     def make(**overrides: Any) -> Flask:
-        wanted = {**settings, "DATABASE_URL": database_url, "INSTANCE_DIR": tmp_path, **overrides}
+        wanted = {**settings, "DATABASE_URL": database_url, "INSTANCE_DIR": directory, **overrides}
         made.append(create_app("testing", wanted) if made else applications.get(wanted))
         return made[-1]
 
     yield make
-    for app in made:
+    for app in made[1:]:
         close(app)
+    if made:
+        close_provider(made[0])
 
 
 @pytest.fixture

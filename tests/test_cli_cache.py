@@ -188,9 +188,9 @@ def test_warm_reports_a_failure_of_november_7_in_one_line(run: Run, stand_in: St
 
 
 @pytest.mark.parametrize("app", ["sqlite"], indirect=True)
-def test_a_locked_cache_is_reported_in_one_line(run: Run, tmp_path: Path) -> None:
+def test_a_locked_cache_is_reported_in_one_line(run: Run, directory: Path) -> None:
     run("cache", "stats")
-    with closing(sqlite3.connect(tmp_path / "november7-cache.sqlite")) as other:
+    with closing(sqlite3.connect(directory / "november7-cache.sqlite")) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
         failed = run("cache", "clear")

@@ -147,7 +147,8 @@ class Client:
         return self._catalogue.find(movie_id, Deadline.after(self.deadline), caller)
 
     def close(self) -> None:
-        """End the threads, then close the connections that they use."""
+        """End the threads, then close the connections that they use. A failed fetch isn't retried."""
+        self._session.end_pauses()
         self._refresher.close()
         self._single_flight.close()
         self._session.close()

@@ -92,9 +92,9 @@ class ProviderSession:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keep none
         self._session.headers["User-Agent"] = "movies-api"
         self._session.headers["Accept"] = "application/json"
-        transport = Transport(wire, doubtful_ttl=max(1, min(DOUBTFUL_TTL, ttl // 10)))
-        self._session.mount("http://", transport)
-        self._session.mount("https://", transport)
+        self._transport = Transport(wire, doubtful_ttl=max(1, min(DOUBTFUL_TTL, ttl // 10)))
+        self._session.mount("http://", self._transport)
+        self._session.mount("https://", self._transport)
         # As requests spells it, so that equal URLs share entries.
         self.url = self._session.prepare_request(Request("GET", url)).url or url
 
@@ -111,6 +111,10 @@ class ProviderSession:
         page: CheckedPage = response.page
         fetched_at, expires_at = response.created_at.timestamp(), response.expires.timestamp()
         return Block(page.total, page.movies, fetched_at, expires_at, page.is_complete)
+
+    def end_pauses(self) -> None:
+        """Fail the fetches that wait for another try, and retry no others."""
+        self._transport.end_pauses()
 
     def close(self) -> None:
         """Close the connections to the provider and to the store."""

@@ -7,6 +7,7 @@ cache above sees nothing else.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,7 @@ from movies.november7.deadline import (
 from movies.november7.errors import (
     BadResponse,
     BadStatus,
+    Busy,
     ConnectionFailed,
     Doubtful,
     InvalidRequest,
@@ -62,7 +64,8 @@ class Transport(BaseAdapter):
     """The adapter that every request to the provider goes through.
 
     `wire` sends a single request: a BoundedHTTPAdapter, or the embedded catalogue. `doubtful_ttl`:
-    seconds for which an answer that lacks movies may be cached. `sleep` waits between requests.
+    seconds for which an answer that lacks movies may be cached. `sleep` waits between requests, by
+    default until the time is over or `end_pauses` is called.
     """
 
     def __init__(
@@ -70,12 +73,13 @@ class Transport(BaseAdapter):
         wire: BaseAdapter,
         *,
         doubtful_ttl: int = DOUBTFUL_TTL,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__()
         self._doubtful_ttl = doubtful_ttl
         self._wire = wire
-        self._sleep = sleep
+        self._sleep = sleep or self._pause
+        self._ended = threading.Event()
 
     def send(
         self,
@@ -141,6 +145,14 @@ class Transport(BaseAdapter):
         except (RequestException, HTTPError, OSError) as error:
             raise ConnectionFailed(f"the connection failed: {type(error).__name__}") from error
         raise BadStatus("November 7 redirected too often")
+
+    def end_pauses(self) -> None:
+        """Fail the fetches that wait for another try, and retry no others."""
+        self._ended.set()
+
+    def _pause(self, seconds: float) -> None:
+        if self._ended.wait(seconds):
+            raise Busy("the client was closed")
 
     def close(self) -> None:
         self._wire.close()

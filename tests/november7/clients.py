@@ -15,6 +15,7 @@ from movies.november7.session import ProviderSession
 from movies.november7.transport import BoundedHTTPAdapter
 
 TTL, STALE = 60, 600
+LONG, SHORT = 30.0, 0.3  # deadlines: for what succeeds, and for what takes too long
 QUERY = "matrix"  # of which the sample catalogue holds five
 STRANGER = "00000000-0000-4000-8000-999999999999"  # the id of no movie
 FAULT_KINDS = ["refuse", "error", "reset", "malformed", "html", "truncated", "short", "hang"]
@@ -36,7 +37,7 @@ def build_client(
     session = ProviderSession(
         BoundedHTTPAdapter(), url.rstrip("/") + "/movies/", ttl=ttl, store=store
     )
-    settings = {"deadline": 2.0, "concurrency": 8, "redis": redis} | settings
+    settings = {"deadline": LONG, "concurrency": 8, "redis": redis} | settings
     return Client(session, BlockCache(store, stale=STALE, memory=memory), **settings)
 
 

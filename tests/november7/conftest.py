@@ -19,15 +19,18 @@ def cache(request: pytest.FixtureRequest) -> dict[str, Redis]:
 
 
 @pytest.fixture
-def make_client(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Client]]:
-    """Makes clients of the stand-in that cache in one directory."""
+def make_client(
+    stand_in: StandIn, directory: Path, no_backoff: None
+) -> Iterator[Callable[..., Client]]:
+    """Makes clients of the stand-in that cache in one directory and retry without a pause."""
     made = []
 
     def make(**settings: Any) -> Client:
-        made.append(build_client(stand_in.url, tmp_path, **settings))
+        made.append(build_client(stand_in.url, directory, **settings))
         return made[-1]
 
     yield make
+    stand_in.stop()  # so that no request keeps a client from closing
     for client in made:
         client.close()
 
@@ -35,4 +38,4 @@ def make_client(stand_in: StandIn, tmp_path: Path) -> Iterator[Callable[..., Cli
 @pytest.fixture
 def client(make_client: Callable[..., Client], cache: dict[str, Redis]) -> Client:
     """A client of the stand-in, on either cache."""
-    return make_client(deadline=1.0, **cache)
+    return make_client(**cache)

@@ -14,9 +14,16 @@ from movies.november7.blocks import BlockKey
 from movies.november7.breaker import FAILURES
 from movies.november7.client import Client
 from movies.november7.deadline import Deadline
-from movies.november7.errors import BadResponse, BadStatus, InvalidRequest, TimedOut, Unavailable
-from movies.november7.sample.catalogue import Catalogue
-from november7.clients import FAULT_KINDS, QUERY, STALE, TTL, movie, search, titles
+from movies.november7.errors import (
+    BadResponse,
+    BadStatus,
+    Busy,
+    InvalidRequest,
+    TimedOut,
+    Unavailable,
+)
+from movies.november7.sample.catalogue import Answer, Catalogue
+from november7.clients import FAULT_KINDS, LONG, QUERY, SHORT, STALE, TTL, movie, search, titles
 from stand_in.server import Faults, StandIn
 
 
@@ -65,12 +72,12 @@ def test_a_hanging_provider_does_not_delay_a_stale_page(
     make_client: Callable[..., Client], stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
     """All callers get it at once, and share one request."""
-    client = make_client(deadline=1.5)
+    client = make_client()
     search(client)
     clock.shift(TTL)
     stand_in.faults = Faults(hang=1)
     stand_in.reset()
-    pages = [got.result(timeout=1) for got in in_threads(20, lambda: search(client))]
+    pages = [got.result() for got in in_threads(20, lambda: search(client))]
     assert {page.source for page in pages} == {"stale"}
     assert eventually(lambda: len(stand_in.requests) == 1)
 
@@ -99,6 +106,7 @@ def test_a_bad_answer_never_replaces_a_good_page(
 ) -> None:
     good = search(client)
     clock.shift(TTL)
+    client.deadline = SHORT
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
     failed = counted("november7_tries_count")
     search(client)
@@ -108,15 +116,21 @@ def test_a_bad_answer_never_replaces_a_good_page(
 
 
 @pytest.mark.parametrize(
-    ("kind", "failure"),
-    [("refuse", BadStatus), ("malformed", BadResponse), ("hang", TimedOut)],
+    ("kind", "deadline", "failure"),
+    [
+        ("refuse", LONG, BadStatus),
+        ("malformed", LONG, BadResponse),
+        ("hang", SHORT, (TimedOut, Busy)),  # Busy if no thread has started by then
+    ],
 )
 def test_a_failure_is_not_cached(
-    client: Client, stand_in: StandIn, kind: str, failure: type[Unavailable]
+    client: Client, stand_in: StandIn, kind: str, deadline: float, failure: type[Unavailable]
 ) -> None:
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
+    client.deadline = deadline
     with pytest.raises(failure):
         search(client)
+    client.deadline = LONG
     stand_in.faults = Faults()
     assert search(client).source == "miss"
 
@@ -131,7 +145,14 @@ def test_a_page_without_movies_is_cached(client: Client, stand_in: StandIn) -> N
 
 def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn) -> None:
     """Of ten simultaneous callers, one has a miss and nine join its fetch."""
-    stand_in.faults = Faults(latency=(0.1, 0.1))
+    joined = counted("november7_flights_joined_total")
+
+    class Waiting(Catalogue):
+        def answer(self, method: str, target: str) -> Answer:
+            assert eventually(lambda: counted("november7_flights_joined_total") == joined + 9)
+            return super().answer(method, target)
+
+    stand_in.catalogue = Waiting(stand_in.catalogue.movies)
     pages = [got.result() for got in in_threads(10, lambda: search(client))]
     assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
     assert len(stand_in.requests) == 1
@@ -203,7 +224,7 @@ def test_cookies_are_neither_kept_nor_sent(client: Client, stand_in: StandIn) ->
 def test_a_bulkhead_of_one_answers_all_searches(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
-    client = make_client(concurrency=1, deadline=30)
+    client = make_client(concurrency=1)
     with ThreadPoolExecutor(20) as pool:
         pages = list(pool.map(lambda number: search(client, str(number)), range(20)))
     assert {page.source for page in pages} == {"miss"}
@@ -216,5 +237,17 @@ def test_a_fetch_that_waited_too_long_in_the_queue_does_not_open_the_breaker(
     stand_in.faults = Faults(hang=1)
     for _ in range(FAILURES):
         with pytest.raises(TimedOut):
-            client._ask(BlockKey(QUERY, 0, 3), Deadline.after(client.deadline / 4))
+            client._ask(BlockKey(QUERY, 0, 3), Deadline.after(SHORT))
     assert not client.breaker.is_open
+
+
+def test_closing_a_client_ends_a_fetch_that_waits_for_another_try(
+    client: Client, stand_in: StandIn
+) -> None:
+    stand_in.faults = Faults(refuse=1, retry_after="20")
+    with ThreadPoolExecutor(1) as pool:
+        fetch = pool.submit(search, client)
+        assert eventually(lambda: len(stand_in.requests) == 1 and stand_in.in_flight == 0)
+        client.close()
+        assert isinstance(fetch.exception(), Busy)
+    assert len(stand_in.requests) == 1

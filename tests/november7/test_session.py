@@ -65,9 +65,9 @@ def test_an_entry_in_redis_is_json_and_expires_with_its_stale_window(
     assert TTL + STALE - 5 < left <= TTL + STALE + 1
 
 
-def test_an_entry_in_sqlite_is_json(make_client: Make, tmp_path: Path) -> None:
+def test_an_entry_in_sqlite_is_json(make_client: Make, directory: Path) -> None:
     search(make_client())
-    with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
+    with sqlite3.connect(directory / "cache.sqlite") as connection:
         ((entry,),) = connection.execute("SELECT entry FROM entries").fetchall()
     connection.close()
     assert json.loads(entry)["page"]["total"] == 5

@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Store]]:
+def make_store(request: pytest.FixtureRequest, directory: Path) -> Iterator[Callable[..., Store]]:
     """Makes stores of the same entries; the test runs once on each kind."""
     made: list[Store] = []
 
@@ -26,7 +26,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
             redis: Redis = request.getfixturevalue("redis")
             made.append(RedisStore(redis, "test", max_bytes=max_bytes, stale=STALE))
         else:
-            path = tmp_path / "cache.sqlite"
+            path = directory / "cache.sqlite"
             made.append(SQLiteStore(path, max_bytes=max_bytes, stale=STALE))
         return made[-1]
 
