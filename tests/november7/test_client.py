@@ -145,11 +145,11 @@ def test_a_page_without_movies_is_cached(client: Client, stand_in: StandIn) -> N
 
 def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn) -> None:
     """Of ten simultaneous callers, one has a miss and nine join its fetch."""
-    joined = counted("november7_flights_joined_total")
+    joined = counted("november7_fetches_joined_total")
 
     class Waiting(Catalogue):
         def answer(self, method: str, target: str) -> Answer:
-            assert eventually(lambda: counted("november7_flights_joined_total") == joined + 9)
+            assert eventually(lambda: counted("november7_fetches_joined_total") == joined + 9)
             return super().answer(method, target)
 
     stand_in.catalogue = Waiting(stand_in.catalogue.movies)
