@@ -147,7 +147,7 @@ class Client:
         return self._catalogue.find(movie_id, Deadline.after(self.deadline), caller)
 
     def close(self) -> None:
-        """End the threads, then close the connections that they use. A failed fetch isn't retried."""
+        """End the threads, then close their connections. Fetches that fail are not retried."""
         self._session.end_pauses()
         self._refresher.close()
         self._single_flight.close()
