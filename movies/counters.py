@@ -1,14 +1,16 @@
 """Counters of rate limits: hits per key in windows of WINDOW seconds.
 
-They are stored in Redis or, without it, in a SQLite file, which all workers share. While the store
-fails, each process counts by itself, starting from the numbers that it saw last.
+They are stored in Redis or, without it, in a SQLite file, which all workers share. A process may
+keep hits to itself for SHARE_INTERVAL, and then adds them to the store together: under load, most
+requests need no round trip. While the store fails, each process counts by itself, starting from the
+numbers that it saw last.
 """
 
 import logging
 import sqlite3
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,6 +21,7 @@ from redis import Redis, RedisError
 log = logging.getLogger(__name__)
 
 WINDOW = 60  # seconds
+SHARE_INTERVAL = 0.1  # seconds after which the hits of a process are shared
 RETRY_INTERVAL = 2.0  # seconds between attempts to use a store that failed
 MAX_KEYS = 50_000  # that a process remembers, about 15 MB; beyond that it drops the older half
 SQLITE_TIMEOUT = 0.25  # seconds to wait for another writer
@@ -34,20 +37,23 @@ class Count(NamedTuple):
 class Store(Protocol):
     """Counts that processes share."""
 
-    def hit(self, keys: Sequence[str]) -> list[Count]:
-        """Count one hit of each key, in one round trip. Raises RedisError or sqlite3.Error."""
+    def add(self, hits: Mapping[str, int]) -> list[Count]:
+        """Add a number of hits to each key, in one round trip, and return their counts.
+
+        Raises RedisError or sqlite3.Error.
+        """
 
 
 class RedisStore:
     """Counts in Redis, in keys that expire with their windows."""
 
-    _HIT = """
+    _ADD = """
         local counts = {}
         for i, key in ipairs(KEYS) do
-            local hits = redis.call('INCR', key)
+            local hits = redis.call('INCRBY', key, ARGV[i])
             local left = redis.call('PTTL', key)
             if left < 0 then
-                left = ARGV[1] * 1000
+                left = ARGV[#ARGV] * 1000
                 redis.call('PEXPIRE', key, left)
             end
             counts[i] = {hits, left}
@@ -56,20 +62,21 @@ class RedisStore:
     """
 
     def __init__(self, client: Redis) -> None:
-        self._hit = client.register_script(self._HIT)
+        self._add = client.register_script(self._ADD)
 
-    def hit(self, keys: Sequence[str]) -> list[Count]:
+    def add(self, hits: Mapping[str, int]) -> list[Count]:
         """See `Store`."""
-        replies = self._hit(keys=[f"movies:rate-limit:{key}" for key in keys], args=[WINDOW])
+        keys = [f"movies:rate-limit:{key}" for key in hits]
+        replies = self._add(keys=keys, args=[*hits.values(), WINDOW])
         return [Count(hits, milliseconds / 1000) for hits, milliseconds in replies]
 
 
 class SqliteStore:
     """Counts in a SQLite file, which may be lost: nothing waits for the disk."""
 
-    _HIT = (
-        "INSERT INTO windows VALUES (:key, 1, :now + :window) ON CONFLICT (key) DO UPDATE SET "
-        "hits = CASE WHEN ends > :now THEN hits + 1 ELSE 1 END, "
+    _ADD = (
+        "INSERT INTO windows VALUES (:key, :hits, :now + :window) ON CONFLICT (key) DO UPDATE SET "
+        "hits = CASE WHEN ends > :now THEN hits + :hits ELSE :hits END, "
         "ends = CASE WHEN ends > :now THEN ends ELSE excluded.ends END "
         "RETURNING hits, ends - :now"
     )
@@ -80,24 +87,24 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._next_cleanup = 0.0
 
-    def hit(self, keys: Sequence[str]) -> list[Count]:
+    def add(self, hits: Mapping[str, int]) -> list[Count]:
         """See `Store`."""
         with self._lock:
             try:
                 connection = self._connection or self._open()
                 with connection:  # commits, or rolls back
-                    return [self._hit(connection, key) for key in keys]
+                    return [self._add(connection, *item) for item in hits.items()]
             except sqlite3.Error as error:
                 self._discard(error)
                 raise
 
-    def _hit(self, connection: sqlite3.Connection, key: str) -> Count:
+    def _add(self, connection: sqlite3.Connection, key: str, hits: int) -> Count:
         now = time.time()
         if now >= self._next_cleanup:
             connection.execute("DELETE FROM windows WHERE ends <= ?", (now,))
             self._next_cleanup = now + WINDOW
-        values = {"key": key, "now": now, "window": WINDOW}
-        return Count(*connection.execute(self._HIT, values).fetchone())
+        values = {"key": key, "hits": hits, "now": now, "window": WINDOW}
+        return Count(*connection.execute(self._ADD, values).fetchone())
 
     def _open(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)
@@ -125,8 +132,27 @@ class SqliteStore:
 
 @dataclass(slots=True)
 class _Window:
+    """The hits of a key that the store knows, are being sent, and are still to be sent.
+
+    `ends`: seconds since the epoch.
+    """
+
+    ends: float
+    shared: int = 0
+    sending: int = 0
+    unsent: int = 0
+
+    def count(self, now: float) -> Count:
+        hits = self.shared + self.sending + self.unsent
+        return Count(hits, max(0.0, self.ends - now))
+
+
+class _Batch(NamedTuple):
+    """The unsent hits of a window, and how many the store knew of before."""
+
+    window: _Window
     hits: int
-    ends: float  # seconds since the epoch
+    known: int
 
 
 class Counters:
@@ -136,29 +162,63 @@ class Counters:
         self._store = store
         self._lock = Lock()
         self._windows: dict[str, _Window] = {}
+        self._unsent: dict[str, _Window] = {}
+        self._shared_at = 0.0
         self._next_cleanup = 0.0
         self._is_failing = False
         self._retry_at = 0.0
 
-    def hit(self, keys: Sequence[str]) -> list[Count]:
+    def hit(self, keys: Mapping[str, int]) -> list[Count]:
         """Count one hit of each key, and return the counts, which include it.
 
-        If a shared count is not higher than the last one that this process saw in the same window,
-        the store has lost data, as a Redis that was restarted. This process then counts by itself.
+        The value of a key is how many of its hits this process may keep to itself. With 0, counts
+        are exact. Otherwise the hits of SHARE_INTERVAL in other processes may be missing.
         """
         now = time.time()
         with self._lock:
             windows = [self._window(key, now) for key in keys]
-            seen = [window.hits for window in windows]
-        shared = self._hit_shared(keys)
+            is_due = not 0 <= now - self._shared_at < SHARE_INTERVAL
+            for (key, kept), window in zip(keys.items(), windows, strict=True):
+                window.unsent += 1
+                self._unsent[key] = window
+                is_due = is_due or window.unsent > kept
+            if not is_due:
+                return [window.count(now) for window in windows]
+            batches = self._take(now)
+        counts = self._share(batches)
+        return [counts[key] for key in keys]
+
+    def _take(self, now: float) -> dict[str, _Batch]:
+        batches = {}
+        for key, window in self._unsent.items():
+            if window.ends > now:
+                batches[key] = _Batch(window, window.unsent, window.shared)
+                window.sending += window.unsent
+                window.unsent = 0
+        self._unsent = {}
+        self._shared_at = now
+        return batches
+
+    def _share(self, batches: dict[str, _Batch]) -> dict[str, Count]:
+        """Add hits to the store.
+
+        If a count is lower than what this process knows, the store has lost data, as a Redis that
+        was restarted. This process then counts by itself.
+        """
+        replies = self._send({key: batch.hits for key, batch in batches.items()})
         now = time.time()
+        counts = {}
         with self._lock:
-            if shared is None:
-                return [_count_here(window, now) for window in windows]
-            return [
-                _adopt(window, count, now) if count.hits > hits else _count_here(window, now)
-                for window, hits, count in zip(windows, seen, shared, strict=True)
-            ]
+            for (key, (window, hits, known)), reply in zip(batches.items(), replies, strict=True):
+                window.sending -= hits
+                if reply is None or reply.hits < known + hits:
+                    window.shared += hits
+                    counts[key] = Count(window.shared, max(0.0, window.ends - now))
+                    continue
+                if reply.hits > window.shared:
+                    window.shared, window.ends = reply.hits, now + reply.resets_in
+                counts[key] = reply
+        return counts
 
     def _window(self, key: str, now: float) -> _Window:
         if now >= self._next_cleanup or len(self._windows) >= MAX_KEYS:
@@ -169,22 +229,24 @@ class Counters:
         window = self._windows.get(key)
         if window is None or window.ends <= now:
             self._windows.pop(key, None)
-            window = self._windows[key] = _Window(0, now + WINDOW)
+            window = self._windows[key] = _Window(now + WINDOW)
         return window
 
-    def _hit_shared(self, keys: Sequence[str]) -> list[Count] | None:
-        """The counts of the store; None while it fails."""
+    def _send(self, hits: dict[str, int]) -> Sequence[Count | None]:
+        """The counts of the store, one for each key; None while it fails."""
+        none = [None] * len(hits)
         if self._is_failing:
             with self._lock:
                 if time.monotonic() < self._retry_at:
-                    return None
+                    return none
                 self._retry_at = time.monotonic() + RETRY_INTERVAL  # the others do not wait
         try:
-            counts = self._store.hit(keys)
+            counts = self._store.add(hits)
         except (RedisError, sqlite3.Error, OSError) as error:
             self._report(error)
-            return None
-        self._report(None)
+            return none
+        if self._is_failing:
+            self._report(None)
         return counts
 
     def _report(self, error: Exception | None) -> None:
@@ -202,17 +264,6 @@ class Counters:
             )
         elif changed:
             log.warning("the shared counters of rate limits work again")
-
-
-def _count_here(window: _Window, now: float) -> Count:
-    window.hits += 1
-    return Count(window.hits, max(0.0, window.ends - now))
-
-
-def _adopt(window: _Window, count: Count, now: float) -> Count:
-    if count.hits > window.hits:
-        window.hits, window.ends = count.hits, now + count.resets_in
-    return count
 
 
 def open_counters(redis: Redis | None, directory: Path) -> Counters:

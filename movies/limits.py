@@ -7,10 +7,9 @@ first request. Every request to which a limit applies is counted, whether or not
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import Any
 
 from flask import Flask, Response, current_app, g, request
 
@@ -25,6 +24,7 @@ class RateLimit:
     """At most `quota` requests in WINDOW seconds for each value of `key`.
 
     `name` is its name in the response headers. A `key` of None means that the limit does not apply.
+    Processes count together, but each may keep up to 1 % of the quota to itself for a moment.
     """
 
     name: str
@@ -35,6 +35,11 @@ class RateLimit:
     def policy(self) -> str:
         """Its item of `RateLimit-Policy`."""
         return f'"{self.name}";q={self.quota};w={WINDOW}'
+
+    @cached_property
+    def kept(self) -> int:
+        """How many hits a process may keep to itself for a moment."""
+        return self.quota // 100
 
 
 class RateLimitExceeded(Exception):
@@ -92,36 +97,24 @@ def check_limits(*limits: RateLimit) -> None:
     counters = current_app.extensions.get("rate_limits")
     if counters is None:
         return
-    keys = {limit: key for limit in limits if (key := limit.key()) is not None}
-    counts = counters.hit([f"{limit.name}:{key}" for limit, key in keys.items()])
-    counted = list(zip(keys, counts, strict=True))
+    keys = [(limit, key) for limit in limits if (key := limit.key()) is not None]
+    counts = counters.hit({f"{limit.name}:{key}": limit.kept for limit, key in keys})
+    counted = [(limit, count) for (limit, _), count in zip(keys, counts, strict=True)]
     g.rate_limits = [*g.get("rate_limits", ()), *counted]
     exceeded = [count.resets_in for limit, count in counted if count.hits > limit.quota]
     if exceeded:
         raise RateLimitExceeded(max(1, math.ceil(max(exceeded))))
 
 
-def limited(*limits: RateLimit) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: check `limits` before the view."""
-
-    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(view)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            check_limits(*limits)
-            return view(*args, **kwargs)
-
-        return wrapper
-
-    return decorate
-
-
 def _add_headers(response: Response) -> Response:
     """Add the limits that were counted, and the remaining requests."""
     counted: list[tuple[RateLimit, Count]] | None = g.get("rate_limits")
     if counted:
-        response.headers["RateLimit-Policy"] = ", ".join(limit.policy for limit, _ in counted)
-        response.headers["RateLimit"] = ", ".join(
+        policies = [limit.policy for limit, _ in counted]
+        left = [
             f'"{limit.name}";r={max(0, limit.quota - count.hits)};t={math.ceil(count.resets_in)}'
             for limit, count in counted
-        )
+        ]
+        response.headers.add("RateLimit-Policy", ", ".join(policies))
+        response.headers.add("RateLimit", ", ".join(left))
     return response

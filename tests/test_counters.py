@@ -5,7 +5,8 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,7 +74,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def hits(counting: Counters, times: int) -> list[int]:
-    return [counting.hit(["key"])[0].hits for _ in range(times)]
+    return [counting.hit({"key": 0})[0].hits for _ in range(times)]
 
 
 @pytest.mark.usefixtures("retries_at_once")
@@ -112,7 +113,7 @@ def test_a_redis_that_hangs_is_left_alone(
 
 def test_a_key_of_redis_without_an_expiry_gets_one(own_redis: OwnRedis) -> None:
     own_redis.client.set("movies:rate-limit:key", 7)
-    assert RedisStore(own_redis.client).hit(["key"]) == [(8, counters.WINDOW)]
+    assert RedisStore(own_redis.client).add({"key": 1}) == [(8, counters.WINDOW)]
     assert own_redis.client.ttl("movies:rate-limit:key") == counters.WINDOW
 
 
@@ -163,18 +164,82 @@ def test_files_share_counts_and_are_private(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+class Shared:
+    """A store that notes what it is sent."""
+
+    def __init__(self, path: Path) -> None:
+        self._store = SqliteStore(path)
+        self.sent: list[dict[str, int]] = []
+
+    def add(self, hits: Mapping[str, int]) -> list[counters.Count]:
+        self.sent.append(dict(hits))
+        return self._store.add(hits)
+
+
+def test_hits_are_shared_together_after_a_moment(tmp_path: Path) -> None:
+    """Those of all keys. Meanwhile this process counts its own hits."""
+    store = Shared(tmp_path / "counters")
+    counting = Counters(store)
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+        assert [counting.hit({"key": 12})[0].hits for _ in range(5)] == [1, 2, 3, 4, 5]
+        counting.hit({"other": 12})
+        assert store.sent == [{"key": 1}]
+        assert hits(Counters(SqliteStore(tmp_path / "counters")), 1) == [2]
+        clock.shift(counters.SHARE_INTERVAL)
+        [count] = counting.hit({"key": 12})
+    assert store.sent == [{"key": 1}, {"key": 5, "other": 1}]
+    assert count.hits == 7  # the other process's hit included
+
+
+def test_a_process_keeps_a_bounded_number_of_hits_to_itself(tmp_path: Path) -> None:
+    store = Shared(tmp_path / "counters")
+    counting = Counters(store)
+    with time_machine.travel(datetime.now(UTC), tick=False):
+        for _ in range(31):
+            counting.hit({"key": 9})
+    assert store.sent == [{"key": 1}, {"key": 10}, {"key": 10}, {"key": 10}]
+
+
+def test_hits_of_a_window_that_has_ended_are_not_shared(tmp_path: Path) -> None:
+    store = Shared(tmp_path / "counters")
+    counting = Counters(store)
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+        for _ in range(3):
+            counting.hit({"key": 9})
+        clock.shift(timedelta(seconds=counters.WINDOW + 1))
+        counting.hit({"other": 9})
+    assert store.sent == [{"key": 1}, {"other": 1}]
+
+
+@pytest.mark.usefixtures("retries_at_once")
+def test_hits_that_were_not_shared_count_during_an_outage(own_redis: OwnRedis) -> None:
+    counting = Counters(RedisStore(own_redis.client))
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+        assert [counting.hit({"key": 9})[0].hits for _ in range(3)] == [1, 2, 3]
+        own_redis.stop()
+        clock.shift(counters.SHARE_INTERVAL)
+        assert [counting.hit({"key": 9})[0].hits for _ in range(3)] == [4, 5, 6]
+
+
+def test_parallel_hits_of_an_exact_limit_each_have_their_own_count(tmp_path: Path) -> None:
+    counting = [Counters(SqliteStore(tmp_path / "counters")) for _ in range(2)]
+    with ThreadPoolExecutor(20) as pool:
+        seen = list(pool.map(lambda turn: hits(counting[turn % 2], 1)[0], range(100)))
+    assert sorted(seen) == list(range(1, 101))
+
+
 def test_a_window_ends_and_its_row_is_deleted(tmp_path: Path) -> None:
     path = tmp_path / "counters"
     counting = Counters(SqliteStore(path))
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
-        assert counting.hit(["key"]) == [(1, counters.WINDOW)]
+        assert counting.hit({"key": 0}) == [(1, counters.WINDOW)]
         clock.shift(timedelta(seconds=59))
-        [(number, resets_in)] = counting.hit(["key"])
+        [(number, resets_in)] = counting.hit({"key": 0})
         assert (number, round(resets_in, 3)) == (2, 1)
         clock.shift(timedelta(seconds=1))
-        assert counting.hit(["key"]) == [(1, counters.WINDOW)]
+        assert counting.hit({"key": 0}) == [(1, counters.WINDOW)]
         clock.shift(timedelta(seconds=61))
-        counting.hit(["other"])
+        counting.hit({"other": 0})
     with closing(sqlite3.connect(path)) as reader:
         assert reader.execute("SELECT key FROM windows").fetchall() == [("other",)]
 
@@ -186,6 +251,6 @@ def test_a_process_remembers_a_bounded_number_of_keys(
     monkeypatch.setattr(counters, "MAX_KEYS", 100)
     counting = Counters(SqliteStore(tmp_path / "counters"))
     for number in range(1000):
-        counting.hit([f"key {number}"])
+        counting.hit({f"key {number}": 0})
     assert len(counting._windows) <= 100
-    assert counting.hit(["key 999"])[0].hits == 2
+    assert counting.hit({"key 999": 0})[0].hits == 2

@@ -115,7 +115,7 @@ def test_a_user_may_send_1200_requests_a_minute(limited: MakeApp, store: dict[st
     accounts = Accounts(client)
     ada, eve = accounts.headers(ADA), accounts.headers("eve@example.com")
     for _ in range(1198):
-        app.extensions["rate_limits"].hit(["api:user-1"])
+        app.extensions["rate_limits"].hit({"api:user-1": 12})
     paths = iter([ME, "/api/v1/movies/top/", ME])
     assert statuses(3, lambda: client.get(next(paths), headers=ada)) == [200, 200, 429]
     assert client.get(ME, headers=eve).status_code == 200
@@ -191,10 +191,10 @@ def test_requests_are_accepted_again_after_retry_after(limited: MakeApp) -> None
 
 
 @pytest.mark.parametrize("path", [ME, TOKEN])
-def test_a_request_makes_one_round_trip_to_redis(
+def test_a_request_makes_at_most_one_round_trip_to_redis(
     limited: MakeApp, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """However many limits apply."""
+    """However many limits apply. None if only large limits do, and hits were shared just now."""
     client = limited(REDIS_URL=redis_url).test_client()
     headers = Accounts(client).headers()
     sent: list[Any] = []
@@ -206,7 +206,7 @@ def test_a_request_makes_one_round_trip_to_redis(
 
     monkeypatch.setattr(Connection, "send_packed_command", count)
     client.open(path, method="GET" if path == ME else "POST", json={}, headers=headers)
-    assert len(sent) == 1
+    assert len(sent) == (0 if path == ME else 1)
 
 
 def test_processes_share_their_counts(limited: MakeApp, store: dict[str, str]) -> None:
