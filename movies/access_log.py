@@ -66,26 +66,20 @@ class AccessLog:
         details: dict[str, Any] = {"route": "unmatched", "status": 500}
         environ[DETAILS] = details
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             details["status"] = int(status[:3])
-            details.update(_of_headers(headers))
-            return start_response(status, headers, exc_info)
+            for name, value in headers:
+                if name == "Content-Length":
+                    details["bytes"] = int(value)
+                elif name == "Cache-Status":
+                    details["provider"] = _source(value)
+            return start_response(status, headers, *error)
 
         try:
             return self._app(environ, start)
         finally:
             method = environ["REQUEST_METHOD"]
             record(method if method in METHODS else "other", details, time.perf_counter() - began)
-
-
-def _of_headers(headers: list[tuple[str, str]]) -> dict[str, Any]:
-    found = {name.lower(): value for name, value in headers}
-    details: dict[str, Any] = {}
-    if (size := found.get("content-length", "")).isdigit():
-        details["bytes"] = int(size)
-    if status := found.get("cache-status"):
-        details["provider"] = _source(status)
-    return details
 
 
 def _source(cache_status: str) -> str:

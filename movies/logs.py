@@ -12,10 +12,11 @@ import sys
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from pythonjsonlogger.json import JsonFormatter
+import orjson
 
 from config import MOVIES_CONFIG
 
@@ -95,7 +96,7 @@ class _Handler(logging.StreamHandler[Any]):
     def __init__(self, as_json: bool) -> None:
         super().__init__(sys.stderr)
         self.addFilter(_add_ids)
-        self.setFormatter(_as_json() if as_json else _TextFormatter())
+        self.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
         self._window_start = 0.0
         self._seen: Counter[tuple[Any, ...]] = Counter()
 
@@ -128,12 +129,29 @@ def _add_ids(record: logging.LogRecord) -> bool:
     return True
 
 
-def _as_json() -> JsonFormatter:
-    return JsonFormatter(
-        ["levelname", "name", "message", *_FIELDS],
-        rename_fields={"levelname": "level", "name": "logger"},
-        timestamp="time",
-    )
+class _JsonFormatter(logging.Formatter):
+    """A JSON object in ASCII: time, level, logger, message and all further fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        values = vars(record)
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": values.get("request_id"),
+            "trace_id": values.get("trace_id"),
+        }
+        line |= {name: value for name, value in values.items() if name not in _STANDARD}
+        if record.exc_info:
+            line["exc_info"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack_info"] = record.stack_info
+        try:
+            text = orjson.dumps(line, default=str).decode()
+        except TypeError:  # lone surrogates, or a large integer
+            text = ""
+        return text if text and text.isascii() else json.dumps(line, default=str)
 
 
 class _TextFormatter(logging.Formatter):

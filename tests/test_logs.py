@@ -201,7 +201,7 @@ def test_in_production_every_line_is_json_gunicorns_included(server: Served) -> 
 def test_a_trace_reaches_the_provider(server: Served, provider: StandIn) -> None:
     server.search("traced", headers={**server.headers, "traceparent": TRACEPARENT})
     assert any(TRACE_ID in headers.get("traceparent", "") for headers in provider.headers)
-    assert eventually(lambda: f'"trace_id": "{TRACE_ID}"' in server.log, within=30)
+    assert eventually(lambda: f'"trace_id":"{TRACE_ID}"' in server.log, within=30)
 
 
 DOCUMENTED = Path(__file__).parents[1] / "docs" / "operations.md"

@@ -16,7 +16,8 @@ def require_user() -> None:
 
     Raises NotAuthenticated.
     """
-    credentials = request.authorization
-    if credentials is None or credentials.type != "bearer" or not credentials.token:
+    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
         raise MissingToken
-    g.caller = identify_caller(credentials.token)
+    g.caller = identify_caller(token)

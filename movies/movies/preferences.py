@@ -11,7 +11,7 @@ from flask import request
 from werkzeug.datastructures import RequestCacheControl
 from werkzeug.http import parse_cache_control_header, parse_list_header
 
-from movies.november7.freshness import Freshness
+from movies.november7.freshness import ANY, Freshness
 
 MAX_SECONDS = 2**31  # longer times are treated as this one (RFC 9111 section 1.2.2)
 SECONDS = re.compile(r"[0-9]+")
@@ -22,9 +22,9 @@ def freshness() -> Freshness:
 
     `max-age` and `min-fresh` exclude stale responses unless `max-stale` allows them.
     """
-    header = request.headers.get("Cache-Control")
+    header = request.environ.get("HTTP_CACHE_CONTROL")
     if not header:
-        return Freshness()
+        return ANY
     directives = parse_cache_control_header(header.lower(), cls=RequestCacheControl)
     max_age = _seconds(directives.get("max-age"))
     min_fresh = _seconds(directives.get("min-fresh"))
@@ -45,7 +45,9 @@ def freshness() -> Freshness:
 
 def wait() -> int | None:
     """The seconds of the preference `wait` (RFC 7240 section 4.3); None if there is none."""
-    header = ",".join(request.headers.getlist("Prefer"))
+    header = request.environ.get("HTTP_PREFER")
+    if not header:
+        return None
     for preference in parse_list_header(header):  # values may hold commas, in quotes
         token = preference.partition(";")[0].strip()
         name, _, value = token.partition("=")
