@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Iterator
 from io import BytesIO, RawIOBase
 from typing import Any
 
@@ -34,9 +35,11 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
 
 
 @pytest.fixture
-def refused(app: Flask, auth: Accounts) -> Attacker:
+def refused(app: Flask, auth: Accounts) -> Iterator[Attacker]:
     """Sends a request as a user; the response must be a 4xx problem and nothing may be written."""
-    return Attacker(app, auth)
+    attacker = Attacker(app, auth)
+    yield attacker
+    attacker.check()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Malformed and hostile parameters and headers, on both databases."""
 
+from collections.abc import Iterator
+
 import pytest
 from accounts import Accounts
 from attacker import Attacker
@@ -10,9 +12,11 @@ LISTS = ("/api/v1/movies/?query=matrix", "/api/v1/movies/top/?", "/api/v1/movies
 
 
 @pytest.fixture
-def refused(app: Flask, auth: Accounts) -> Attacker:
+def refused(app: Flask, auth: Accounts) -> Iterator[Attacker]:
     """Sends a request as a user; the response must be a 4xx problem and nothing may be written."""
-    return Attacker(app, auth)
+    attacker = Attacker(app, auth)
+    yield attacker
+    attacker.check()
 
 
 @pytest.mark.parametrize(

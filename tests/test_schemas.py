@@ -1,6 +1,7 @@
 """Property tests of all input parsing: input is accepted or refused, and never causes an error."""
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,18 +41,24 @@ values = st.recursive(
     | st.integers()
     | st.floats()
     | anything
-    | st.emails()
-    | st.uuids().map(str),
+    | st.sampled_from(
+        ["ada@example.com", "Ada@EXAMPLE.com", "22e4b44f-b5cb-4c7c-bf75-53ff10ca7a84"]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(anything, inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
+texts = anything | st.integers().map(str)
 bounded = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 
-def named(schema: type[BaseSchema]) -> st.SearchStrategy[str]:
-    """Names of members, most of them known."""
+@cache
+def members_of(
+    schema: type[BaseSchema], values: st.SearchStrategy[Any], most: int
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Up to `most` members, whose names are mostly those of the schema."""
     known = sorted(schema().fields)
-    return st.sampled_from([*known, *known, "x"]) | anything
+    names = st.sampled_from([*known, *known, "x"]) | anything
+    return st.dictionaries(names, values, max_size=most)
 
 
 @pytest.mark.parametrize("schema", BODIES)
@@ -59,7 +66,7 @@ def named(schema: type[BaseSchema]) -> st.SearchStrategy[str]:
 @given(data=st.data())
 def test_a_body_is_loaded_or_refused(schema: type[BaseSchema], data: st.DataObject) -> None:
     """Whatever is loaded can be stored."""
-    body = data.draw(st.dictionaries(named(schema), values, max_size=5))
+    body = data.draw(members_of(schema, values, 5))
     try:
         loaded = schema().load(body)
     except ValidationError:
@@ -73,8 +80,7 @@ def test_a_body_is_loaded_or_refused(schema: type[BaseSchema], data: st.DataObje
 @given(data=st.data())
 def test_parameters_are_loaded_or_refused(schema: type[BaseSchema], data: st.DataObject) -> None:
     """Whatever is loaded is in range."""
-    numbers = st.integers().map(str)
-    parameters = data.draw(st.dictionaries(named(schema), anything | numbers, max_size=4))
+    parameters = data.draw(members_of(schema, texts, 4))
     try:
         loaded = schema().load(parameters)
     except ValidationError:
