@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, ScalarSelect, Select, bindparam
+from sqlalchemy import BigInteger, ScalarSelect, Select, bindparam
 
+from movies.database import Statement
 from movies.extensions import db
 from movies.urls import page_url
 
@@ -15,20 +16,18 @@ class NoSuchPage(Exception):
     """The list ends before this page."""
 
 
-def listing(
-    statement: Select[*tuple[Any, ...]], total: ScalarSelect[int]
-) -> Select[*tuple[Any, ...]]:
+def listing(statement: Select[*tuple[Any, ...]], total: ScalarSelect[int]) -> Statement:
     """A statement for `paginate`, from an ordered SELECT and the number of rows it has in all."""
-    return (
+    return Statement(
         statement.add_columns(total.label("total"))
-        .limit(bindparam("page_size"))
-        .offset(bindparam("offset"))
+        .limit(bindparam("page_size", type_=BigInteger))
+        .offset(bindparam("offset", type_=BigInteger))
     )
 
 
 def paginate(
-    statement: Select[*tuple[Any, ...]],
-    as_item: Callable[[Row[*tuple[Any, ...]]], dict[str, Any]],
+    statement: Statement,
+    as_item: Callable[[Any], dict[str, Any]],
     *,
     page: int,
     page_size: int,

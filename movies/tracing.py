@@ -6,12 +6,15 @@ OpenTelemetry is not imported. It is installed with requirements-otel.txt.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
+from movies.database import watchers
 from movies.extensions import db
 from movies.logs import Trace, trace
 
@@ -83,23 +86,42 @@ def _trace_statements(engine: Engine, tracer: Any) -> None:
     """
     from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def start(connection: Connection, _cursor: Any, statement: str, *_arguments: Any) -> None:
+    def begin(statement: str) -> Any:
         attributes = {"db.system": engine.dialect.name, "db.statement": statement}
         verb = statement.split(None, 1)[0].upper()
-        span = tracer.start_span(verb, kind=SpanKind.CLIENT, attributes=attributes)
-        connection.info["span"] = span
+        return tracer.start_span(verb, kind=SpanKind.CLIENT, attributes=attributes)
+
+    def fail(span: Any, error: BaseException) -> None:
+        span.set_status(StatusCode.ERROR, type(error).__name__)
+        span.end()
+
+    @watchers.append
+    @contextmanager
+    def watch(running: Engine, statement: str, _values: Any) -> Iterator[None]:
+        if running is not engine:
+            yield
+            return
+        span = begin(statement)
+        try:
+            yield
+        except Exception as error:
+            fail(span, error)
+            raise
+        span.end()
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def before(connection: Connection, _cursor: Any, statement: str, *_arguments: Any) -> None:
+        connection.info["span"] = begin(statement)
 
     @event.listens_for(engine, "after_cursor_execute")
-    def end(connection: Connection, *_arguments: Any) -> None:
+    def after(connection: Connection, *_arguments: Any) -> None:
         connection.info.pop("span").end()
 
     @event.listens_for(engine, "handle_error")
-    def fail(failure: ExceptionContext) -> None:
+    def on_error(failure: ExceptionContext) -> None:
         span = failure.connection and failure.connection.info.pop("span", None)
         if span:
-            span.set_status(StatusCode.ERROR, type(failure.original_exception).__name__)
-            span.end()
+            fail(span, failure.original_exception)
 
 
 def _log_trace() -> None:

@@ -10,7 +10,7 @@ import clean_environment  # noqa: F401
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,12 +28,13 @@ from flask_migrate import upgrade
 from helpers import THEN
 from private_postgresql import PrivatePostgresql, private_postgresql
 from services import postgresql_database, redis_server
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from tenacity import wait_none
 from werkzeug.serving import make_server
 
 from movies import create_app
 from movies.auth import passwords
+from movies.database import watchers
 from movies.extensions import db
 from stand_in.server import StandIn
 
@@ -211,24 +212,35 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def before_statement(app: Flask) -> Iterator[Callable[[Callable[..., Any]], None]]:
-    """Registers a function to be called before each SQL statement, as SQLAlchemy calls it."""
+def before_statement(app: Flask) -> Iterator[Callable[[Callable[[str, Any], None]], None]]:
+    """Registers a function to be called with the text and the values of each SQL statement."""
     with ExitStack() as stack, app.app_context():
         engines = list(db.engines.values())
 
-        def register(function: Callable[..., Any]) -> None:
+        def register(function: Callable[[str, Any], None]) -> None:
+            def before(*arguments: Any) -> None:
+                function(*arguments[2:4])
+
+            @contextmanager
+            def watch(engine: Engine, statement: str, values: Any) -> Iterator[None]:
+                if engine in engines:
+                    function(statement, values)
+                yield
+
+            watchers.append(watch)
+            stack.callback(watchers.remove, watch)
             for engine in engines:
-                event.listen(engine, "before_cursor_execute", function)
-                stack.callback(event.remove, engine, "before_cursor_execute", function)
+                event.listen(engine, "before_cursor_execute", before)
+                stack.callback(event.remove, engine, "before_cursor_execute", before)
 
         yield register
 
 
 @pytest.fixture
-def statements(before_statement: Callable[[Callable[..., Any]], None]) -> list[str]:
+def statements(before_statement: Callable[[Callable[[str, Any], None]], None]) -> list[str]:
     """The SQL statements that the application has run. Clear the list to start again."""
     run: list[str] = []
-    before_statement(lambda *args: run.append(args[2]))
+    before_statement(lambda statement, _values: run.append(statement))
     return run
 
 

@@ -17,10 +17,11 @@ from flask import current_app
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import ExpiredSignatureError, PyJWTError
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from movies.auth.errors import ExpiredToken, MalformedToken, RevokedToken, WrongTokenType
 from movies.auth.models import SignIn
+from movies.database import Statement
 from movies.extensions import db
 
 LIVE_FOR = 4.0  # seconds for which a valid token is not looked up again
@@ -28,6 +29,8 @@ ENDED_FOR = 300.0  # seconds for which an ended sign-in is not looked up again
 MAX_CACHED = 10_000  # entries of each cache, about 10 MB; the least recently used are dropped
 
 Kind = Literal["access", "refresh"]
+
+_SIGN_IN = Statement(select(SignIn.user_id).where(SignIn.id == bindparam("sign_in_id")))
 
 _live: TTLCache[str, "Identity"] = TTLCache(MAX_CACHED, ttl=LIVE_FOR)
 _ended: TTLCache[uuid.UUID, bool] = TTLCache(MAX_CACHED, ttl=ENDED_FOR)
@@ -72,7 +75,7 @@ def identify(token: str, *kinds: Kind) -> Identity:
     with _lock:
         is_ended = identity.sign_in_id in _ended
     if not is_ended:
-        found = db.fetch_all(select(SignIn.user_id).where(SignIn.id == identity.sign_in_id))
+        found = db.fetch_all(_SIGN_IN, sign_in_id=identity.sign_in_id)
         if [row.user_id for row in found] == [identity.user_id]:
             return identity
         forget([identity.sign_in_id])

@@ -1,7 +1,8 @@
 """Everything about databases. To support another one, change only these modules.
 
 `types`: base class and column types. `connections`: options, pools and timeouts.
-`outages`: what an error means. `extension`: how statements are run.
+`outages`: what an error means. `statements`: how they are compiled. `execution`: how they are run.
+`extension`: the object that the other packages use.
 """
 
 from movies.database.connections import (
@@ -11,8 +12,10 @@ from movies.database.connections import (
     lock_timeout,
     without_timeouts,
 )
+from movies.database.execution import watchers
 from movies.database.extension import Database
 from movies.database.outages import ServerStalled, explain, is_outage
+from movies.database.statements import Statement
 from movies.database.types import Base, BigId, UtcDateTime, now
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "BigId",
     "Database",
     "ServerStalled",
+    "Statement",
     "UtcDateTime",
     "bind",
     "connection_options",
@@ -28,5 +32,6 @@ __all__ = [
     "is_outage",
     "lock_timeout",
     "now",
+    "watchers",
     "without_timeouts",
 ]

@@ -166,14 +166,18 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 _replaced_before = 0.0  # connections opened earlier are replaced; seconds of the monotonic clock
 
 
-@event.listens_for(Engine, "handle_error")
-def _replace_connections(context: ExceptionContext) -> None:
-    """Have both pools replace their connections when one met a server that cannot serve."""
+def replace_connections() -> None:
+    """Have both pools replace their connections, because one met a server that cannot serve."""
     global _replaced_before  # noqa: PLW0603  there is one set of pools in a process
+    _replaced_before = monotonic()
+    forget_address()
+
+
+@event.listens_for(Engine, "handle_error")
+def _note_error(context: ExceptionContext) -> None:
     if must_replace_connection(context.original_exception):
         context.is_disconnect = True
-        _replaced_before = monotonic()
-        forget_address()
+        replace_connections()
 
 
 @event.listens_for(Pool, "connect")

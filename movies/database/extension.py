@@ -1,16 +1,18 @@
 """The Flask-SQLAlchemy extension, with methods to run single statements and retry transactions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Executable, Row
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from movies.database.connections import READS
+from movies.database.execution import Connection
 from movies.database.outages import is_conflict, is_lost_connection
+from movies.database.statements import Statement
 
 ATTEMPTS = 3  # at a transaction that meets conflicts
 
@@ -21,30 +23,29 @@ T = TypeVar("T")
 class Database(SQLAlchemy):
     """The database of an application. Transactions use `session`, single SELECTs `fetch_all`."""
 
-    def fetch_all(
-        self, statement: Executable, **parameters: Any
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """All rows of one SELECT, outside a transaction. It is repeated once if that may help."""
+    def fetch_all(self, statement: Statement, **parameters: Any) -> list[Any]:
+        """All rows of one SELECT. It is repeated once if that may help."""
+        engine = self.engines[READS]
         try:
-            return self._fetch_all(statement, parameters)
+            with Connection(engine) as connection:
+                return connection.run(statement, **parameters)
         except DBAPIError as error:
             if not (is_lost_connection(error) or is_conflict(error)):
                 raise
-            return self._fetch_all(statement, parameters)
+        with Connection(engine) as connection:
+            return connection.run(statement, **parameters)
 
-    def execute_alone(
-        self, statement: Executable, **parameters: Any
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """The rows that one writing statement returns. It commits by itself."""
-        with self.engine.connect() as connection:
-            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-            return alone.execute(statement, parameters).all()
+    def execute_alone(self, statement: Statement, **parameters: Any) -> list[Any]:
+        """The rows that one writing statement on PostgreSQL returns. It commits by itself."""
+        with Connection(self.engine) as connection:
+            return connection.run(statement, **parameters)
 
-    def _fetch_all(
-        self, statement: Executable, parameters: dict[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        with self.engines[READS].connect() as connection:
-            return connection.execute(statement, parameters).all()
+    @contextmanager
+    def sqlite_transaction(self) -> Iterator[Connection]:
+        """A connection to SQLite. What the block writes is committed at its end."""
+        with Connection(self.engine) as connection:
+            yield connection
+            connection.commit()
 
     def retried(self, function: Callable[P, T]) -> Callable[P, T]:
         """Run `function` again when the database undid its transaction because of a conflict.

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from movies import provider
-from movies.database import lock_timeout, now
+from movies.database import Statement, lock_timeout, now
 from movies.extensions import db
 from movies.movies.models import Movie
 from movies.november7.contract import ProviderMovie
@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
 
 
-_KNOWN = select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
+_KNOWN = Statement(
+    select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
+)
 
 
 class UnknownMovie(Exception):

@@ -1,34 +1,51 @@
 """Rules of movies and ratings."""
 
 import uuid
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, Select, Uuid, and_, any_, bindparam, func, select
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    String,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from movies import provider
+from movies.database import Statement
 from movies.extensions import db
 from movies.movies import registry, tallies, votes
 from movies.movies.models import VOTED, Movie, Rating, RatingType
 from movies.november7.blocks import Page
 from movies.paging import listing
 
-# Statements are built once: building one takes longer than running it.
 _USER: BindParameter[int] = bindparam("user_id")
-_MINE = (Rating.id.label("rating_id"), Rating.rating_type)
+_VOTES = (Movie.upvotes, Movie.downvotes, Rating.id.label("rating_id"), Rating.rating_type)
 _IS_MINE = and_(Rating.movie_id == Movie.id, Rating.user_id == _USER)
-_VOTES = select(Movie.id, Movie.upvotes, Movie.downvotes, *_MINE).outerjoin(Rating, _IS_MINE)
-# On PostgreSQL an array is one parameter: SQLAlchemy would write out a list for each statement.
-_VOTES_OF = {
-    "postgresql": _VOTES.where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
-    "sqlite": _VOTES.where(Movie.id.in_(bindparam("movie_ids", expanding=True))),
-}
+# The ids are one parameter: an array on PostgreSQL, JSON on SQLite. Ids are text, as in a page.
+_WANTED = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value").c.value
+_VOTES_OF = Statement(
+    select(cast(Movie.id, String), *_VOTES)
+    .outerjoin(Rating, _IS_MINE)
+    .where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
+    sqlite=select(type_coerce(Movie.id, String), *_VOTES)
+    .outerjoin(Rating, _IS_MINE)
+    .where(Movie.id.in_(select(func.replace(_WANTED, "-", "")))),
+)
 _DESCRIPTION = ("id", "title", "description", "image_url", "rating")
-_MOVIES = select(
-    *(getattr(Movie, name) for name in _DESCRIPTION), Movie.upvotes, Movie.downvotes, *_MINE
-).outerjoin(Rating, _IS_MINE)
-_MOVIE = _MOVIES.where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
+_MOVIES = select(*(getattr(Movie, name) for name in _DESCRIPTION), *_VOTES).outerjoin(
+    Rating, _IS_MINE
+)
+_MOVIE = Statement(_MOVIES.where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None)))
 _RATINGS = (
     select(*votes.COLUMNS, *votes.ABOUT_MOVIE)
     .join(Movie, Movie.id == Rating.movie_id)
@@ -60,11 +77,11 @@ def search(
     `options` are those of `Client.search`. Raises Unavailable, NotCached.
     """
     page = provider.client().search(query, skip=skip, limit=limit, caller=user_id, **options)
-    movie_ids = [uuid.UUID(movie["id"]) for movie in page.movies]
-    votes_of = _VOTES_OF[db.engine.dialect.name]
-    rows = {row.id: row for row in db.fetch_all(votes_of, user_id=user_id, movie_ids=movie_ids)}
-    movies = zip(movie_ids, page.movies, strict=True)
-    return page, [_with_votes({**movie}, rows.get(movie_id)) for movie_id, movie in movies]
+    movie_ids = [movie["id"] for movie in page.movies]
+    rows = db.fetch_all(_VOTES_OF, user_id=user_id, movie_ids=movie_ids)
+    row_of = {row.id.replace("-", ""): row for row in rows}  # SQLite stores ids without hyphens
+    movies = [_with_votes(movie, row_of.get(movie["id"].replace("-", ""))) for movie in page.movies]
+    return page, movies
 
 
 def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
@@ -74,28 +91,24 @@ def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
     return as_movie(rows[0])
 
 
-def as_movie(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def as_movie(row: Any) -> dict[str, Any]:
     """A movie from the row of a statement of this module."""
-    return _with_votes({name: getattr(row, name) for name in _DESCRIPTION}, row)
+    return _with_votes(dict(zip(_DESCRIPTION, row, strict=False)), row)
 
 
-def _with_votes(movie: dict[str, Any], row: Row[*tuple[Any, ...]] | None) -> dict[str, Any]:
-    mine = None
-    if row is not None and row.rating_id is not None:
-        mine = {"id": row.rating_id, "rating_type": row.rating_type}
-    return {
-        **movie,
-        "upvotes": row.upvotes if row is not None else 0,
-        "downvotes": row.downvotes if row is not None else 0,
-        "my_rating": mine,
-    }
+def _with_votes(movie: Mapping[str, Any], row: Any) -> dict[str, Any]:
+    """`row`: has the columns of _VOTES; None if the movie has not been recorded."""
+    if row is None:
+        return {**movie, "upvotes": 0, "downvotes": 0, "my_rating": None}
+    mine = {"id": row.rating_id, "rating_type": row.rating_type} if row.rating_id else None
+    return {**movie, "upvotes": row.upvotes, "downvotes": row.downvotes, "my_rating": mine}
 
 
 # --- ratings --------------------------------------------------------------------------------------
 
 
 @cache
-def ratings(*filters: str) -> Select[*tuple[Any, ...]]:
+def ratings(*filters: str) -> Statement:
     """A user's ratings, newest first, as rows for `as_rating`.
 
     `filters`: the columns of Rating that must equal the parameter of their name.
@@ -106,7 +119,7 @@ def ratings(*filters: str) -> Select[*tuple[Any, ...]]:
     return listing(_RATINGS.where(*wanted).order_by(*newest_first), total)
 
 
-def as_rating(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def as_rating(row: Any) -> dict[str, Any]:
     """A rating from the row of a statement of this module or of `votes`."""
     movie = {"id": row.movie_id, "title": row.title, "image_url": row.image_url}
     return {
@@ -129,8 +142,8 @@ def read_rating(user_id: int, **which: Any) -> dict[str, Any]:
 
 
 @cache
-def _rating(name: str) -> Select[*tuple[Any, ...]]:
-    return _RATINGS.where(getattr(Rating, name) == bindparam(name))
+def _rating(name: str) -> Statement:
+    return Statement(_RATINGS.where(getattr(Rating, name) == bindparam(name)))
 
 
 @db.retried

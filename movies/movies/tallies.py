@@ -11,6 +11,7 @@ American Statistical Association 22, 1927), written so that it is exactly 0 with
 
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
     FromClause,
     ScalarSelect,
     Update,
+    bindparam,
     case,
     cast,
     delete,
@@ -30,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
+from movies.database import Statement
 from movies.extensions import db
 from movies.movies.models import VOTED, Movie, Rating, RatingType, VotedMovies
 
@@ -77,11 +80,11 @@ def add_votes(movie_ids: Sequence[uuid.UUID], rating_type: RatingType, by: int =
     db.session.execute(change, execution_options=NO_SYNC)
 
 
-def shift(movie_id: uuid.UUID, to: RatingType) -> None:
-    """Turn one vote of the other type into one of `to`, in the caller's transaction."""
-    upvotes, downvotes = (1, -1) if to is RatingType.UPVOTE else (-1, 1)
-    change = _changed(upvotes, downvotes).where(Movie.id == movie_id)
-    db.session.execute(change, execution_options=NO_SYNC)
+@cache
+def change(upvotes: int, downvotes: int) -> Statement:
+    """Adds votes to the tally of the movie `movie_id`."""
+    changed = _changed(upvotes, downvotes).where(Movie.id == bindparam("movie_id"))
+    return Statement(changed.returning(Movie.id))
 
 
 def remove_ratings(user_id: int) -> int:

@@ -13,8 +13,6 @@ from typing import Any, Literal
 from sqlalchemy import (
     CTE,
     Integer,
-    Row,
-    Select,
     Table,
     bindparam,
     case,
@@ -30,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from movies.auth.errors import RevokedToken
-from movies.database import now
+from movies.database import Statement, now
 from movies.extensions import db
 from movies.movies import tallies
 from movies.movies.models import Movie, Rating, RatingType
@@ -53,7 +51,7 @@ ABOUT_MOVIE = (Movie.title, Movie.image_url)
 
 def cast(
     user_id: int, movie_id: uuid.UUID, to: RatingType, *, replace: bool
-) -> tuple[Row[*tuple[Any, ...]], bool] | None:
+) -> tuple[Any, bool] | None:
     """The user's rating of a movie as COLUMNS and ABOUT_MOVIE, and whether it is new.
 
     `replace`: whether a rating of the other type is changed. None if the movie is not known, if
@@ -64,11 +62,10 @@ def cast(
     try:
         return _vote("movie", to, steps, by_user=user_id, of_movie=movie_id, moment=now())
     except IntegrityError:  # movies are never deleted, so it is the user who does not exist
-        db.session.rollback()
         raise RevokedToken from None
 
 
-def change(user_id: int, rating_id: int, to: RatingType) -> Row[*tuple[Any, ...]] | None:
+def change(user_id: int, rating_id: int, to: RatingType) -> Any | None:
     """The user's rating, made to be of type `to`. None if there is no such rating."""
     found = _vote("id", to, ("change", "keep"), by_user=user_id, rating_id=rating_id, moment=now())
     return found and found[0]
@@ -78,41 +75,50 @@ def remove(key: Key, **values: Any) -> bool:
     """Delete the user's rating of a movie, or of an id. Returns whether there was one."""
     if db.engine.dialect.name == "postgresql":
         return bool(db.execute_alone(_combined_removal(key), **values))
-    gone = db.session.execute(_removal(key), values).one_or_none()
-    if gone is not None:
-        tallies.add_votes([gone.movie_id], gone.rating_type, by=-1)
-    db.session.commit()
-    return gone is not None
+    with db.sqlite_transaction() as connection:
+        gone = connection.run(_removal_alone(key), **values)
+        for movie_id, rating_type in gone:
+            upvotes, downvotes = _difference("add", rating_type)
+            connection.run(tallies.change(-upvotes, -downvotes), movie_id=movie_id)
+    return bool(gone)
 
 
 def _vote(
     key: Key, to: RatingType, steps: tuple[Step, ...], **values: Any
-) -> tuple[Row[*tuple[Any, ...]], bool] | None:
+) -> tuple[Any, bool] | None:
     """The rating that the first successful of `steps` finds, and whether it is new."""
     if db.engine.dialect.name == "postgresql":
         rows = db.execute_alone(_combined_vote(key, to, steps), **values)
         return (rows[0], rows[0].is_new) if rows else None
-    for step in steps:
-        found = db.session.execute(_step(step, key, to, "sqlite"), values).one_or_none()
-        if found is not None:
-            break
-    else:
-        db.session.rollback()
-        return None
-    if step == "add":
-        tallies.add_votes([found.movie_id], to)
-    elif step == "change":
-        tallies.shift(found.movie_id, to)
-    about = select(*COLUMNS, *ABOUT_MOVIE).join(Movie, Movie.id == RATINGS.c.movie_id)
-    row = db.session.execute(about.where(RATINGS.c.id == found.id)).one()
-    db.session.commit()
+    with db.sqlite_transaction() as connection:
+        for step in steps:
+            if found := connection.run(_step_alone(step, key, to), **values):
+                break
+        else:
+            return None
+        [rating] = found
+        if step != "keep":
+            connection.run(tallies.change(*_difference(step, to)), movie_id=rating.movie_id)
+        [row] = connection.run(_RATED, rating_id=rating.id)
     return row, step == "add"
+
+
+def _difference(step: Step, to: RatingType) -> tuple[int, int]:
+    """How many upvotes and downvotes this step adds to the tally of its movie."""
+    ups, downs = (1, 0) if to is RatingType.UPVOTE else (0, 1)
+    return {"add": (ups, downs), "change": (ups - downs, downs - ups), "keep": (0, 0)}[step]
 
 
 # --- statements, built once -----------------------------------------------------------------------
 
 
-@cache
+_RATED = Statement(
+    select(*COLUMNS, *ABOUT_MOVIE)
+    .join(Movie, Movie.id == RATINGS.c.movie_id)
+    .where(RATINGS.c.id == RATING)
+)
+
+
 def _step(step: Step, key: Key, to: RatingType, dialect: str) -> Any:
     """One statement of a vote. It returns the rating, or no row if the step does not apply."""
     if step == "keep":
@@ -138,9 +144,14 @@ def _step(step: Step, key: Key, to: RatingType, dialect: str) -> Any:
 
 
 @cache
-def _combined_vote(key: Key, to: RatingType, steps: tuple[Step, ...]) -> Select[Any]:
+def _step_alone(step: Step, key: Key, to: RatingType) -> Statement:
+    return Statement(None, sqlite=_step(step, key, to, "sqlite"))
+
+
+@cache
+def _combined_vote(key: Key, to: RatingType, steps: tuple[Step, ...]) -> Statement:
     """A vote and its tally as one statement of PostgreSQL."""
-    parts: dict[str, CTE] = {
+    parts: dict[Step, CTE] = {
         step: _step(step, key, to, "postgresql").cte(f"{step}_rating") for step in steps
     }
     found = union_all(
@@ -149,8 +160,7 @@ def _combined_vote(key: Key, to: RatingType, steps: tuple[Step, ...]) -> Select[
             for step, part in parts.items()
         )
     ).subquery()
-    sign = 1 if to is RatingType.UPVOTE else -1
-    changes = {"add": (max(sign, 0), max(-sign, 0)), "change": (sign, -sign)}
+    differences = {step: _difference(step, to) for step in parts if step != "keep"}
     deltas = union_all(
         *(
             select(
@@ -158,12 +168,11 @@ def _combined_vote(key: Key, to: RatingType, steps: tuple[Step, ...]) -> Select[
                 literal_column(str(upvotes), Integer).label("upvotes"),
                 literal_column(str(downvotes), Integer).label("downvotes"),
             )
-            for step, (upvotes, downvotes) in changes.items()
-            if step in parts
+            for step, (upvotes, downvotes) in differences.items()
         )
     ).subquery()
     tally = tallies.apply(deltas).returning(Movie.id).cte("tally")
-    return (
+    return Statement(
         select(*found.c, *ABOUT_MOVIE)
         .select_from(found)
         .join(Movie, Movie.id == found.c.movie_id)
@@ -171,13 +180,17 @@ def _combined_vote(key: Key, to: RatingType, steps: tuple[Step, ...]) -> Select[
     )
 
 
-@cache
 def _removal(key: Key) -> Any:
     return delete(RATINGS).where(*MINE[key]).returning(RATINGS.c.movie_id, RATINGS.c.rating_type)
 
 
 @cache
-def _combined_removal(key: Key) -> Any:
+def _removal_alone(key: Key) -> Statement:
+    return Statement(_removal(key))
+
+
+@cache
+def _combined_removal(key: Key) -> Statement:
     """The removal of a vote and its tally as one statement of PostgreSQL."""
     gone = _removal(key).cte("gone")
     is_upvote = gone.c.rating_type == RatingType.UPVOTE
@@ -186,4 +199,4 @@ def _combined_removal(key: Key) -> Any:
         case((is_upvote, -1), else_=0).label("upvotes"),
         case((is_upvote, 0), else_=-1).label("downvotes"),
     ).subquery()
-    return tallies.apply(deltas).returning(Movie.id)
+    return Statement(tallies.apply(deltas).returning(Movie.id))

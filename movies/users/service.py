@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from marshmallow import ValidationError
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from movies.auth import passwords, tokens
@@ -13,15 +13,20 @@ from movies.auth.emails import address_key
 from movies.auth.errors import RevokedToken
 from movies.auth.models import CLOSED, User
 from movies.auth.passwords import Verdict
+from movies.database import Statement
 from movies.extensions import db
 from movies.movies import tallies
 
 PAUSE = 0.02  # seconds between two batches of a deletion, so that others can write on SQLite
 
 
-_ACCOUNT = select(User.id, User.email, User.email_key, User.first_name, User.last_name).where(
-    User.id == bindparam("user_id")
+_PUBLIC = ("id", "email", "first_name", "last_name")
+_ACCOUNT = Statement(
+    select(*(getattr(User, name) for name in _PUBLIC)).where(
+        User.id == bindparam("user_id"), ~User.email_key.startswith(CLOSED, autoescape=True)
+    )
 )
+_CLOSED = Statement(select(User.id).where(User.email_key.startswith(CLOSED, autoescape=True)))
 
 
 class EmailTaken(Exception):
@@ -58,11 +63,10 @@ def register(email: str, password: str, first_name: str = "", last_name: str = "
     return user
 
 
-def read(user_id: int) -> Row[*tuple[Any, ...]]:
+def read(user_id: int) -> dict[str, Any]:
     """The public columns of an account. Raises RevokedToken if it was deleted a moment ago."""
     for row in db.fetch_all(_ACCOUNT, user_id=user_id):
-        if not row.email_key.startswith(CLOSED):
-            return row
+        return dict(zip(_PUBLIC, row, strict=True))
     raise RevokedToken
 
 
@@ -125,8 +129,7 @@ def remove(user_id: int) -> None:
 
 def remove_closed() -> int:
     """Finish interrupted deletions of accounts. Returns their number."""
-    closed = select(User.id).where(User.email_key.startswith(CLOSED, autoescape=True))
-    user_ids = db.fetch_all(closed)
+    user_ids = db.fetch_all(_CLOSED)
     for (user_id,) in user_ids:
         remove(user_id)
     return len(user_ids)

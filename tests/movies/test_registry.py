@@ -130,11 +130,11 @@ def test_a_search_succeeds_if_its_movies_cannot_be_recorded(
     app: Flask,
     client: FlaskClient,
     auth: Accounts,
-    before_statement: Callable[[Callable[..., Any]], None],
+    before_statement: Callable[[Callable[[str, Any], None]], None],
 ) -> None:
     headers = auth.headers()
 
-    def fail(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+    def fail(statement: str, _values: Any) -> None:
         if statement.startswith("INSERT INTO movies"):
             raise OperationalError(statement, None, Exception("read-only"))
 

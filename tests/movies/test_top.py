@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import RawCursor
 from sqlalchemy import Integer, bindparam, cast, insert, select, text, update
 
 from movies.extensions import db
@@ -171,7 +173,7 @@ def test_the_list_is_read_from_its_index(
     app: Flask,
     client: FlaskClient,
     auth: Accounts,
-    before_statement: Callable[[Callable[..., Any]], None],
+    before_statement: Callable[[Callable[[str, Any], None]], None],
 ) -> None:
     add(app, [(n % 37, n % 11) for n in range(2000)])
     headers = auth.headers()
@@ -179,13 +181,17 @@ def test_the_list_is_read_from_its_index(
     with app.app_context():
         db.session.execute(text("ANALYZE"))
         db.session.commit()
-        before_statement(lambda *args: run.append(args[2:4]))
+        before_statement(lambda *statement: run.append(statement))
         client.get(f"{TOP}?page=3", headers=headers)
         statement, parameters = run[-1]
         assert "ORDER BY movies.score DESC" in statement
-        explain = "EXPLAIN " + ("QUERY PLAN " if db.engine.name == "sqlite" else "")
-        with db.engine.connect() as connection:
-            found = connection.exec_driver_sql(explain + statement, parameters).all()
+        with closing(db.engine.raw_connection()) as pooled:
+            driver: Any = pooled.driver_connection
+            if db.engine.name == "sqlite":
+                found = driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            else:
+                values = [value.decode() for value in parameters]
+                found = RawCursor(driver).execute(f"EXPLAIN {statement}", values).fetchall()
     plan = "\n".join(str(row[-1]) for row in found)
     assert "ix_movies_best_voted" in plan
     assert "Sort" not in plan

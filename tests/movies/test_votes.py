@@ -206,5 +206,5 @@ def test_a_vote_is_one_statement_on_postgresql(
         statements.clear()
         assert client.open(VOTE, method=method, json=body, headers=me).status_code < 300
         costs.append(len(statements))
-    is_postgresql = "%(" in statements[-1]
+    is_postgresql = "$1" in statements[-1]
     assert costs == ([1, 1, 1, 1] if is_postgresql else [3, 3, 2, 5])

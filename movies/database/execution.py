@@ -1,0 +1,153 @@
+"""Runs statements on the connections of a pool, without SQLAlchemy's execution.
+
+That takes several times longer than the database needs for a row that it finds by its key. Pools,
+exceptions and what they mean are the same as with SQLAlchemy.
+"""
+
+import select
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, Self, cast
+
+import psycopg
+from psycopg.adapt import Transformer
+from psycopg.pq import DiagnosticField, ExecStatus
+from sqlalchemy import Engine, PoolProxiedConnection
+from sqlalchemy.exc import DBAPIError
+
+from movies.database.connections import replace_connections
+from movies.database.outages import ServerStalled, must_replace_connection
+from movies.database.statements import Compiled, Statement
+
+# Called with the engine, the text and the values of each statement, which runs within the context.
+Watcher = Callable[[Engine, str, list[Any]], AbstractContextManager[Any]]
+
+DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
+
+watchers: list[Watcher] = []
+_UNWATCHED = nullcontext()
+
+
+class Connection:
+    """A connection of a pool, to run statements on. Use it in a `with` block.
+
+    Entering raises SQLAlchemy's TimeoutError if no connection becomes free. Errors of the driver
+    leave the block as DBAPIError. Without `commit`, each statement on PostgreSQL is a transaction
+    of its own, and one that writes to SQLite is undone.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pooled: PoolProxiedConnection | None = None
+        self._text = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self._pooled = self._engine.raw_connection()
+        except DRIVER_ERRORS as error:
+            raise self._failure(error) from error
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        pooled = cast(PoolProxiedConnection, self._pooled)
+        if error is None:
+            pooled.close()
+        elif isinstance(error, DRIVER_ERRORS):
+            raise self._failure(error) from error
+        else:
+            pooled.invalidate()  # a response may be outstanding
+
+    def run(self, statement: Statement, **parameters: Any) -> list[Any]:
+        """The rows of a statement, as named tuples."""
+        compiled = statement.compiled(self._engine.dialect.name)
+        values = compiled.values(parameters)
+        self._text = compiled.text
+        pooled = cast(PoolProxiedConnection, self._pooled)
+        with _watched(self._engine, compiled.text, values):
+            return _rows(pooled, compiled, values)
+
+    def commit(self) -> None:
+        """Commit what was written to SQLite."""
+        cast(PoolProxiedConnection, self._pooled).commit()
+
+    def _failure(self, error: Exception) -> BaseException:
+        """The DBAPIError for an error of the driver. The connection is replaced or returned."""
+        pooled = self._pooled
+        driver: Any = pooled and pooled.dbapi_connection
+        is_lost = self._engine.dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type]
+        if is_lost or must_replace_connection(error):
+            is_lost = True
+            replace_connections()
+        if pooled is not None:
+            pooled.invalidate(error) if is_lost else pooled.close()
+        return cast(
+            BaseException, DBAPIError.instance(self._text, None, error, Exception, True, is_lost)
+        )
+
+
+def _watched(engine: Engine, text: str, values: list[Any]) -> AbstractContextManager[Any]:
+    if not watchers:
+        return _UNWATCHED
+    stack = ExitStack()
+    for watcher in watchers:
+        stack.enter_context(watcher(engine, text, values))
+    return stack
+
+
+def _rows(pooled: PoolProxiedConnection, compiled: Compiled, values: list[Any]) -> list[Any]:
+    driver: Any = pooled.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        return list(map(compiled.row, driver.execute(compiled.text, values)))
+    name, text, pgconn = compiled.name.encode(), compiled.text.encode(), driver.pgconn
+    if driver.prepare_threshold is None:  # as behind a PgBouncer that knows no prepared statements
+        pgconn.send_query_params(text, values)
+    else:
+        prepared = pooled.info.setdefault("prepared", set())
+        if name not in prepared:
+            pgconn.send_prepare(name, text)
+            _result(driver)
+            prepared.add(name)
+        pgconn.send_query_prepared(name, values)
+    result = _result(driver)
+    loader = Transformer(driver)
+    loader.set_pgresult(result)
+    return loader.load_rows(0, result.ntuples, compiled.row)
+
+
+def _result(driver: Any) -> Any:
+    """What the server responds with. Raises psycopg.Error."""
+    pgconn, result = driver.pgconn, None
+    while pgconn.flush():
+        _wait(driver, select.POLLIN | select.POLLOUT)
+    while True:
+        while pgconn.is_busy():
+            _wait(driver, select.POLLIN)
+        following = pgconn.get_result()
+        if following is None:
+            break
+        result = following
+    if result is None or result.status == ExecStatus.FATAL_ERROR:
+        raise _error(result)
+    return result
+
+
+def _wait(driver: Any, events: int) -> None:
+    """Read what the server has sent. Raises ServerStalled, and closes, if it sends nothing."""
+    poll = select.poll()
+    poll.register(driver.pgconn.socket, events)
+    seconds = driver.response_timeout
+    if not poll.poll(None if seconds is None else seconds * 1000):
+        driver.pgconn.finish()
+        raise ServerStalled("the server does not respond")
+    driver.pgconn.consume_input()
+
+
+def _error(result: Any) -> psycopg.Error:
+    """The error that a server reported. libpq reports a lost connection without a SQLSTATE."""
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    text = result.error_message.decode(errors="replace").strip()
+    try:
+        return psycopg.errors.lookup(state)(text)
+    except KeyError:
+        return psycopg.DatabaseError(text) if state else psycopg.OperationalError(text)

@@ -1,0 +1,106 @@
+"""Statements that SQLAlchemy compiles once, and that are then run without it.
+
+The text comes from the models, and values are converted as their column types say.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Float
+from sqlalchemy.dialects import postgresql, sqlite
+
+DIALECTS: dict[str, Any] = {
+    "postgresql": postgresql.psycopg.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
+    "sqlite": sqlite.dialect(paramstyle="qmark"),
+}
+
+_numbers = count(1)
+
+
+class Statement:
+    """A statement that returns rows. Its parameters are those `bindparam`s that have no value.
+
+    `variants`: the statement for a dialect that needs another one, by its name.
+    """
+
+    def __init__(self, statement: Any, **variants: Any) -> None:
+        self._variants = {**dict.fromkeys(DIALECTS, statement), **variants}
+        self._compiled: dict[str, Compiled] = {}
+
+    def compiled(self, dialect: str) -> "Compiled":
+        """The statement for this dialect."""
+        if dialect not in self._compiled:
+            self._compiled[dialect] = Compiled(self._variants[dialect], dialect)
+        return self._compiled[dialect]
+
+
+class Compiled:
+    """A statement for one dialect.
+
+    `text`: SQL with positional parameters. `name`: unique in the process.
+    """
+
+    def __init__(self, statement: Any, dialect_name: str) -> None:
+        dialect = DIALECTS[dialect_name]
+        compiled = statement.compile(dialect=dialect)
+        self.text = str(compiled)
+        self.name = f"movies_{next(_numbers)}"
+        self._row: Any = namedtuple("Row", statement.exported_columns.keys())  # type: ignore[misc]
+        self._loads = [
+            (index, load)
+            for index, column in enumerate(statement.exported_columns)
+            if (load := _loader(column.type, dialect)) is not None
+        ]
+        self._fixed: list[Any] = []
+        self._given: list[tuple[int, str, Callable[[Any], Any]]] = []
+        for index, name in enumerate(compiled.positiontup):
+            parameter = compiled.binds[name]
+            dump = _dumper(parameter.type, dialect)
+            self._fixed.append(None if parameter.required else dump(parameter.value))
+            if parameter.required:
+                self._given.append((index, name, dump))
+
+    def values(self, parameters: dict[str, Any]) -> list[Any]:
+        """The values of all parameters, in order, as the driver takes them."""
+        values = self._fixed.copy()
+        for index, name, dump in self._given:
+            values[index] = dump(parameters[name])
+        return values
+
+    def row(self, values: Sequence[Any]) -> Any:
+        """A named tuple of the columns, from the values that the driver returned."""
+        if self._loads:
+            values = list(values)
+            for index, load in self._loads:
+                values[index] = load(values[index])
+        return self._row(*values)
+
+
+def _loader(kind: Any, dialect: Any) -> Callable[[Any], Any] | None:
+    """What turns a value of the driver into one of this type; None if it is one already."""
+    if isinstance(kind, Float):  # both drivers return it; SQLAlchemy asks for the server's type
+        return None
+    loader: Callable[[Any], Any] | None = kind.dialect_impl(dialect).result_processor(dialect, None)
+    return loader
+
+
+def _dumper(kind: Any, dialect: Any) -> Callable[[Any], Any]:
+    """What turns a value of this type into one that the driver takes."""
+    process = kind.dialect_impl(dialect).bind_processor(dialect)
+    if dialect.name != "postgresql":
+        return process or (lambda value: value)
+    return _as_text if process is None else lambda value: _as_text(process(value))
+
+
+def _as_text(value: Any) -> bytes | None:
+    """A number, text, UUID, time, or list of those, as PostgreSQL reads it."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        value = f"{{{','.join(map(str, value))}}}"
+    text = str(value).encode()
+    if b"\0" in text:
+        raise ValueError("PostgreSQL's text cannot contain NUL")
+    return text
