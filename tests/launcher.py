@@ -31,7 +31,6 @@ LIBRARIES = [
     "flask_sqlalchemy",
     "orjson",
     "psycopg",
-    "pythonjsonlogger.json",
     "redis",
     "requests_cache",
     "sqlalchemy.dialects.postgresql.psycopg",
