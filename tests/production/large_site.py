@@ -23,6 +23,7 @@ from stand_in.server import StandIn
 CACHE_BYTES = 2 * 2**20
 STALE = 604800  # seconds, the default of NOVEMBER7_STALE
 CACHE_FILE = "november7-cache.sqlite"
+# What a server runs first.
 MOVABLE = """
 import os, time
 from pathlib import Path
@@ -38,8 +39,7 @@ class MovableClock:
 
     def __init__(self, directory: Path) -> None:
         self._file, self._ahead = directory / "clock", 0.0
-        (directory / "sitecustomize.py").write_text(MOVABLE)  # Python runs it first
-        self.settings = {"PYTHONPATH": str(directory), "CLOCK": str(self._file)}
+        self.settings = {"CLOCK": str(self._file)}
         self.move(0)
 
     def move(self, seconds: float) -> None:

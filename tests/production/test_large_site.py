@@ -15,7 +15,16 @@ from uuid import UUID, uuid4
 import pytest
 import requests
 from helpers import eventually
-from large_site import CACHE_BYTES, CACHE_FILE, LargeCatalogue, LargeSite, MovableClock, ask, movie
+from large_site import (
+    CACHE_BYTES,
+    CACHE_FILE,
+    MOVABLE,
+    LargeCatalogue,
+    LargeSite,
+    MovableClock,
+    ask,
+    movie,
+)
 from served import served
 from services import postgresql_database
 from test_exhaustion import limited
@@ -49,7 +58,7 @@ def site(
         if request.param != "sqlite":
             settings["DATABASE_URL"] = stack.enter_context(postgresql_database("large"))
             settings["REDIS_URL"] = request.getfixturevalue("redis_url")
-        api = stack.enter_context(served(directory, **settings))
+        api = stack.enter_context(served(directory, MOVABLE, **settings))
         yield LargeSite(api, provider, clock)
 
 
