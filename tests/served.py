@@ -25,7 +25,7 @@ class Served:
     """The running application; `ask` is `requests.request` on its API, on a connection of its own.
 
     `pids` are its workers', `pid` their master's; `environment` is its settings; `log` is what it
-    has written so far; `is_shared` where its workers share a Redis.
+    has written so far; `is_shared`: whether its workers share a Redis.
     """
 
     def __init__(self, directory: Path, first: str = "", **settings: str) -> None:
@@ -83,7 +83,7 @@ class Served:
         return complete("flask", "--app", "wsgi", *command, environment=self.environment)
 
     def stop(self) -> None:
-        """End it, the hard way if need be."""
+        """Stop the server; kill it if it does not end in time."""
         self._process.terminate()
         self._process.join(15)
         if self._process.is_alive():
@@ -115,7 +115,7 @@ class Served:
         return self.ask("GET", "/api/v1/movies/", params={"query": query}, **options)
 
     def metric(self, sample: str) -> float:
-        """A sample of `/metrics`, 0 where there is none."""
+        """A sample of `/metrics`; 0 if there is none."""
         text = self.ask("GET", "/metrics").text
         found = re.search(rf"^{re.escape(sample)} (.+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
@@ -131,11 +131,11 @@ class Served:
         return [int(pid) for pid in booted if _is_alive(int(pid))]
 
     def kill(self, pid: int) -> None:
-        """End a worker without a warning."""
+        """Send SIGKILL to a worker."""
         os.kill(pid, signal.SIGKILL)
 
     def connected_to(self, port: int) -> list[int]:
-        """The workers that have a connection to this port of this machine; Linux knows."""
+        """The workers that have a connection to this port of this machine. Linux only."""
         table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         sockets = {
             f"socket:[{row[9]}]"

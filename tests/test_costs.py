@@ -1,4 +1,4 @@
-"""What each endpoint costs at most when it is used often: statements and commands to Redis.
+"""The cost of each endpoint when it is used often: SQL statements and commands to Redis.
 
 Times depend on the machine, counts do not. A request that does more work than this is noticed here.
 """

@@ -149,7 +149,7 @@ def test_a_compressed_body_is_415(refused: Attacker) -> None:
         assert (answer.status_code, accepted) == (415, "identity"), (method, path)
 
 
-def test_a_body_may_be_called_uncompressed(client: FlaskClient, auth: Accounts) -> None:
+def test_a_body_may_have_the_content_encoding_identity(client: FlaskClient, auth: Accounts) -> None:
     headers = {**auth.headers(), "Content-Encoding": "Identity"}
     assert client.patch("/api/v1/users/me/", headers=headers, json={}).status_code == 200
 
@@ -266,10 +266,10 @@ def test_415_lists_the_accepted_media_types(refused: Attacker) -> None:
         '"id": 1e999, "email": "\\ud800\\u0000"',
     ],
 )
-def test_read_only_members_are_ignored_whatever_they_hold(
+def test_read_only_members_are_ignored_whatever_their_values(
     client: FlaskClient, auth: Accounts, read_only: str
 ) -> None:
-    """Repeated members among them: a client sends back what it received, however it holds it."""
+    """Repeated members, too."""
     options: dict[str, Any] = {"data": f'{{"first_name": "Ada", {read_only}}}'}
     answer = client.patch(
         "/api/v1/users/me/", headers=auth.headers(), content_type="application/json", **options

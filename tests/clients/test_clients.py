@@ -1,6 +1,6 @@
-"""What linters and generators of clients make of the document: no warning, and a journey each.
+"""Linters accept the OpenAPI document, and clients that are generated from it can vote.
 
-They come from npm and from the Python package index, in the versions that are written here.
+The tools come from npm and from the Python package index, in fixed versions.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""psycopg offers no public way to bound the wait for a response. This notices if ours breaks."""
+"""The wait for a response of PostgreSQL is bounded, which psycopg has no public way to do."""
 
 from time import monotonic
 

@@ -1,1 +1,1 @@
-"""Tests of the provider's border."""
+"""Tests of the client of November 7."""

@@ -34,7 +34,7 @@ def find(client: Client, number: int) -> bool:
     return client.find_movie(movie(number)["id"]) is not None
 
 
-def test_a_walk_meets_every_movie(many: Client, stand_in: StandIn) -> None:
+def test_a_walk_returns_every_movie(many: Client, stand_in: StandIn) -> None:
     """In as few requests as possible, one at a time."""
     assert size(many.walk()) == 2300
     assert (len(stand_in.requests), stand_in.most_in_flight) == (3, 1)
@@ -135,9 +135,7 @@ class Shrinking(Catalogue):
         return answer
 
 
-def test_a_movie_is_not_forgotten_while_the_catalogue_shrinks(
-    many: Client, stand_in: StandIn
-) -> None:
+def test_a_movie_is_found_while_the_catalogue_shrinks(many: Client, stand_in: StandIn) -> None:
     """A removal moves movie 1000 into the block that was read before it."""
     shrinking = Shrinking(MOVIES)
     shrinking.losses = 1
@@ -146,7 +144,7 @@ def test_a_movie_is_not_forgotten_while_the_catalogue_shrinks(
     assert not find(many, 0)
 
 
-def test_a_catalogue_that_never_stands_still_proves_nothing(
+def test_a_catalogue_that_changes_during_every_walk_is_unavailable(
     many: Client, stand_in: StandIn
 ) -> None:
     shrinking = Shrinking(MOVIES)
@@ -156,7 +154,9 @@ def test_a_catalogue_that_never_stands_still_proves_nothing(
         many.find_movie(STRANGER)
 
 
-def test_a_walk_that_breaks_off_proves_nothing(many: Client, stand_in: StandIn) -> None:
+def test_a_failed_walk_does_not_prove_that_a_movie_is_absent(
+    many: Client, stand_in: StandIn
+) -> None:
     assert find(many, 1)  # in the first block
     stand_in.faults = Faults(refuse=1, codes=(422,))
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""Users who vote and search all the time, and what became of each of their requests."""
+"""Users who vote and search continuously, and the outcome of each of their requests."""
 
 import logging
 import threading
@@ -24,9 +24,10 @@ _numbers = count(1)
 
 
 class User:
-    """One account, and what its votes may be: more than one thing after a vote without a response.
+    """An account and its votes.
 
-    `outcomes` counts responses by status, and exceptions by name.
+    `votes` holds the possible votes on each movie: several if a request got no response. `outcomes`
+    counts responses by status, and exceptions by name.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,7 +72,7 @@ class User:
         return answer.ok
 
     def lost(self) -> list[str]:
-        """The movies whose vote is not what a response acknowledged last."""
+        """The movies whose vote is not one of the possible ones."""
         found = {}
         for movie in self.votes:
             answer = self.ask("GET", f"/api/v1/movies/{movie}/rating/")
@@ -111,7 +112,7 @@ class Traffic:
 
     @property
     def unexpected(self) -> list[str]:
-        """Everything but success, and 503 that says when to try again."""
+        """All outcomes except success and 503 with `Retry-After`."""
         return [text for user in self._users for text in user.unexpected]
 
     @property
@@ -138,13 +139,13 @@ class Traffic:
         )
 
     def lost(self) -> list[str]:
-        """Votes that were acknowledged and are not there any more."""
+        """The movies whose acknowledged vote is missing."""
         return [movie for user in self._users for movie in user.lost()]
 
 
 @contextmanager
 def traffic(url: str) -> Iterator[Traffic]:
-    """Traffic on the service at `url` while the block runs. It must be under way at first."""
+    """Traffic on the service at `url`. The block begins when each user has had some successes."""
     running = Traffic(url)
     running.start()
     try:
