@@ -196,7 +196,7 @@ def test_a_host_that_cannot_be_one_is_400(deployment: Deployment, host: str) -> 
 
 @pytest.mark.parametrize(
     "forwarded",
-    ["192.0.2.7:{}", "[2001:db8:0:7::{}]:443", "2001:db8:0:8:{}::1", "::ffff:192.0.2.8:{}"],
+    ["192.0.2.7:{}", "[2001:db8:0:7::{}]:443", "::ffff:192.0.2.8:{}"],
 )
 def test_one_client_at_many_ports_and_addresses_has_one_limit(
     deployment: Deployment, forwarded: str
@@ -389,7 +389,7 @@ def test_the_server_has_the_committed_document(sqlite_alone: Deployment) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "queries"), [("bad_movie", ["a", "e", "i", "o"]), ("short", ["n", "r", "s", "t"])]
+    ("fault", "queries"), [("bad_movie", ["a", "e", "i"]), ("short", ["n", "r", "s"])]
 )
 def test_answers_that_lack_a_movie_are_served(
     deployment: Deployment, fault: str, queries: list[str]
