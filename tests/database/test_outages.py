@@ -1,6 +1,5 @@
 """What clients see while the database cannot serve, and that the service recovers by itself."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,23 +8,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from accounts import Accounts
 from applications import empty
+from callers import MOVIE_ID, Caller, assert_unavailable
 from conftest import migrate
 from flask import Flask
-from flask.testing import FlaskClient
 from helpers import eventually
 from private_postgresql import MAX_CONNECTIONS, PrivatePostgresql
-from sqlalchemy import event
-from werkzeug.test import TestResponse
 
 from movies.database import connections
 from movies.extensions import db
-from movies.november7.sample.catalogue import sample_catalogue
-
-MOVIE_ID = sample_catalogue().movies[0]["id"]
-VOTE = f"/api/v1/movies/{MOVIE_ID}/rating/"
-TOP = "/api/v1/movies/top/"
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +28,6 @@ def server_url(
     """The URL of a migrated database on the private server."""
     migrate(settings, private_server.url, tmp_path_factory.mktemp("outages"))
     return private_server.url
-
-
-class Caller:
-    """An account that votes and reads."""
-
-    def __init__(self, app: Flask) -> None:
-        self.app = app
-        self.client: FlaskClient = app.test_client()
-        self.headers = Accounts(self.client).headers(f"user{id(self)}@example.com")
-
-    def vote(self, rating_type: str = "UPVOTE") -> TestResponse:
-        client = self.app.test_client()
-        return client.put(VOTE, json={"rating_type": rating_type}, headers=self.headers)
-
-    def read(self) -> TestResponse:
-        return self.app.test_client().get(TOP, headers=self.headers)
 
 
 @pytest.fixture
@@ -78,11 +53,6 @@ def make_caller(
 def database_url() -> str:
     """Each test names its own."""
     return ""
-
-
-def assert_unavailable(answer: TestResponse) -> None:
-    assert (answer.status_code, answer.mimetype) == (503, "application/problem+json"), answer.text
-    assert int(answer.headers["Retry-After"]) > 0
 
 
 @contextmanager
@@ -246,76 +216,3 @@ def test_an_unmigrated_server_is_503_and_the_log_says_what_to_run(
     account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
     assert_unavailable(client.post("/api/v1/auth/token/", json=account))
     assert "Run `make migrate`" in " ".join(getattr(one, "reason", "") for one in caplog.records)
-
-
-class TestSqlite:
-    """The same on SQLite."""
-
-    @pytest.fixture
-    def path(self, sqlite: str) -> str:
-        empty(sqlite)
-        return sqlite.removeprefix("sqlite:///")
-
-    @pytest.fixture
-    def caller(self, make_app: Callable[..., Flask], path: str) -> Caller:
-        caller = Caller(make_app(DATABASE_URL=f"sqlite:///{path}?timeout=0.1"))
-        assert caller.vote().status_code == 201
-        return caller
-
-    def test_a_locked_file_is_503(self, caller: Caller, path: str) -> None:
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        assert_unavailable(caller.vote("DOWNVOTE"))
-        assert caller.read().status_code == 200
-        other.close()
-        assert caller.vote("DOWNVOTE").status_code == 200
-
-    @pytest.mark.parametrize(
-        ("fault", "repair"),
-        [
-            ("PRAGMA query_only = ON", "PRAGMA query_only = OFF"),
-            ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1073741823"),
-        ],
-        ids=["read-only", "full"],
-    )
-    def test_a_file_that_cannot_be_written_is_503(
-        self, caller: Caller, fault: str, repair: str
-    ) -> None:
-        statements = [fault]
-
-        def apply(connection: Any, _record: object, _proxy: object) -> None:
-            connection.execute(statements[-1])
-
-        with caller.app.app_context():
-            engine = db.engine.execution_options(isolation_level="AUTOCOMMIT")
-            with engine.connect() as connection:
-                connection.exec_driver_sql("VACUUM")  # leaves no free page
-            event.listen(db.engine, "checkout", apply)
-        names = {"first_name": "A" * 150, "last_name": "B" * 150}
-        accounts = [f"user{number}@example.com" for number in range(40)]
-
-        def register(email: str) -> TestResponse:
-            body = {"email": email, "password": "lovelace-and-babbage", **names}
-            return caller.client.post("/api/v1/users/register/", json=body)
-
-        refused = next(answer for answer in map(register, accounts) if answer.status_code != 201)
-        assert_unavailable(refused)
-        statements.append(repair)
-        assert register("last@example.com").status_code == 201
-
-    def test_a_file_that_cannot_be_opened_is_503(
-        self, make_app: Callable[..., Flask], tmp_path: Path
-    ) -> None:
-        app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'missing' / 'movies.sqlite3'}")
-        account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
-        assert_unavailable(app.test_client().post("/api/v1/auth/token/", json=account))
-
-    def test_an_unmigrated_file_is_503_and_the_log_says_what_to_run(
-        self, make_app: Callable[..., Flask], tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
-        account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
-        assert_unavailable(app.test_client().post("/api/v1/auth/token/", json=account))
-        assert "Run `make migrate`" in " ".join(
-            getattr(one, "reason", "") for one in caplog.records
-        )

@@ -1,11 +1,10 @@
-"""One fetch for many callers, a bulkhead, and fair shares of it."""
+"""One fetch for many callers, and the bulkhead."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitTimeout
-from typing import Any
 
 import pytest
 from helpers import counted, eventually, in_threads
@@ -15,68 +14,13 @@ from movies.november7 import singleflight as module
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadStatus, Busy, TimedOut, Unavailable
 from movies.november7.singleflight import Call, SingleFlight
+from november7.flights import Gate, fails, fetch
 
 
-class Gate:
-    """A fetch that counts its calls, and returns "page" once it is opened."""
-
-    def __init__(self) -> None:
-        self.opened = threading.Event()
-        self.calls = self.under_way = self.most = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, deadline: Deadline) -> str:
-        with self._lock:
-            self.calls += 1
-            self.under_way += 1
-            self.most = max(self.most, self.under_way)
-        self.opened.wait(60)
-        with self._lock:
-            self.under_way -= 1
-        return "page"
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[[int], SingleFlight]]:
-    """Makes single flights with a given concurrency."""
-    made = []
-
-    def make(concurrency: int = 8) -> SingleFlight:
-        made.append(SingleFlight(concurrency))
-        return made[-1]
-
-    yield make
-    for single_flight in made:
-        single_flight.close()
-    assert eventually(lambda: counted("november7_bulkhead_in_use") == 0)
-
-
-def fetch(
-    single_flight: SingleFlight,
-    fetcher: Callable[[Deadline], Any],
-    key: str = "k",
-    seconds: float = 30,
-    caller: str | None = None,
-) -> Any:
-    """The result of a caller."""
-    deadline = Deadline.after(seconds)
-    call, _ = single_flight.submit(key, deadline, fetcher, caller)
-    return single_flight.wait(call, deadline, caller)
-
-
-def fails(deadline: Deadline) -> None:
-    raise BadStatus("no", retry_after=7)
-
-
-def test_one_fetch_answers_everyone(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    single_flight = make()
+def test_one_fetch_answers_everyone(
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    single_flight = make_single_flight()
     joined = counted("november7_fetches_joined_total")
     with ThreadPoolExecutor(20) as pool:
         callers = [pool.submit(fetch, single_flight, gate) for _ in range(20)]
@@ -87,31 +31,35 @@ def test_one_fetch_answers_everyone(make: Callable[..., SingleFlight], gate: Gat
 
 
 def test_the_second_submit_of_a_key_joins_the_first(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    single_flight = make()
+    single_flight = make_single_flight()
     first, second = (single_flight.submit("k", Deadline.after(5), gate) for _ in range(2))
     assert (first[0] is second[0], first[1], second[1]) == (True, False, True)
 
 
-def test_another_key_is_another_fetch(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    single_flight = make()
+def test_another_key_is_another_fetch(
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    single_flight = make_single_flight()
     gate.opened.set()
     fetch(single_flight, gate, "one")
     fetch(single_flight, gate, "two")
     assert gate.calls == 2
 
 
-def test_a_finished_call_is_not_joined(make: Callable[..., SingleFlight]) -> None:
+def test_a_finished_call_is_not_joined(make_single_flight: Callable[..., SingleFlight]) -> None:
     """Neither its result nor its failure is kept."""
-    single_flight = make()
+    single_flight = make_single_flight()
     with pytest.raises(BadStatus):
         fetch(single_flight, fails)
     assert fetch(single_flight, lambda deadline: "page") == "page"
 
 
-def test_a_failure_reaches_everyone_who_waits(make: Callable[..., SingleFlight]) -> None:
-    single_flight, let_go = make(), threading.Event()
+def test_a_failure_reaches_everyone_who_waits(
+    make_single_flight: Callable[..., SingleFlight],
+) -> None:
+    single_flight, let_go = make_single_flight(), threading.Event()
 
     def fail_later(deadline: Deadline) -> None:
         let_go.wait(5)
@@ -124,14 +72,18 @@ def test_a_failure_reaches_everyone_who_waits(make: Callable[..., SingleFlight])
     assert {getattr(caller.exception(), "retry_after", 0) for caller in callers} == {7}
 
 
-def test_a_defect_in_a_fetch_reaches_the_caller(make: Callable[..., SingleFlight]) -> None:
+def test_a_defect_in_a_fetch_reaches_the_caller(
+    make_single_flight: Callable[..., SingleFlight],
+) -> None:
     with pytest.raises(ZeroDivisionError):
-        fetch(make(), lambda deadline: 1 / 0)
+        fetch(make_single_flight(), lambda deadline: 1 / 0)
 
 
-def test_a_caller_leaves_at_the_deadline(make: Callable[..., SingleFlight], gate: Gate) -> None:
+def test_a_caller_leaves_at_the_deadline(
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
+) -> None:
     """The fetch continues."""
-    single_flight = make()
+    single_flight = make_single_flight()
     call, _ = single_flight.submit("k", Deadline.after(60), gate)
     assert eventually(lambda: gate.calls == 1)
     with pytest.raises(TimedOut):
@@ -139,7 +91,9 @@ def test_a_caller_leaves_at_the_deadline(make: Callable[..., SingleFlight], gate
     assert gate.under_way == 1
 
 
-def test_an_answer_at_the_very_deadline_counts(make: Callable[..., SingleFlight]) -> None:
+def test_an_answer_at_the_very_deadline_counts(
+    make_single_flight: Callable[..., SingleFlight],
+) -> None:
 
     class Late(Future[str]):
         def result(self, timeout: float | None = None) -> str:
@@ -150,14 +104,14 @@ def test_an_answer_at_the_very_deadline_counts(make: Callable[..., SingleFlight]
 
     call = Call("k", Deadline.after(0), None, fails)
     call.future = Late()
-    assert make().wait(call, call.deadline) == "page"
+    assert make_single_flight().wait(call, call.deadline) == "page"
 
 
 def test_a_caller_whose_call_stayed_in_the_queue_is_refused(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """As Busy, not as TimedOut: November 7 was never asked."""
-    single_flight = make(1)
+    single_flight = make_single_flight(1)
     single_flight.submit("first", Deadline.after(5), gate)
     assert eventually(lambda: gate.calls == 1)
     call = Call("k", Deadline.after(0.05), None, fails)
@@ -166,9 +120,9 @@ def test_a_caller_whose_call_stayed_in_the_queue_is_refused(
 
 
 def test_a_queued_call_past_its_deadline_fetches_nothing(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    single_flight = make(1)
+    single_flight = make_single_flight(1)
     calls: list[Deadline] = []
     single_flight.submit("first", Deadline.after(5), gate)
     call, _ = single_flight.submit("second", Deadline.after(0.65), calls.append)
@@ -180,9 +134,9 @@ def test_a_queued_call_past_its_deadline_fetches_nothing(
 
 
 def test_the_bulkhead_bounds_the_calls_that_run(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    single_flight = make(3)
+    single_flight = make_single_flight(3)
     calls = [single_flight.submit(str(n), Deadline.after(5), gate)[0] for n in range(9)]
     assert eventually(lambda: gate.under_way == 3)
     in_use = counted("november7_bulkhead_in_use")
@@ -192,9 +146,9 @@ def test_the_bulkhead_bounds_the_calls_that_run(
 
 
 def test_a_call_that_would_be_answered_too_late_is_refused(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    single_flight = make(1)
+    single_flight = make_single_flight(1)
     single_flight.submit("first", Deadline.after(5), gate)
     refused = counted("november7_bulkhead_refusals_total")
     with pytest.raises(Busy):
@@ -202,8 +156,10 @@ def test_a_call_that_would_be_answered_too_late_is_refused(
     assert counted("november7_bulkhead_refusals_total") - refused == 1
 
 
-def test_slow_calls_make_the_queue_shorter(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    single_flight = make(1)
+def test_slow_calls_make_the_queue_shorter(
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    single_flight = make_single_flight(1)
     first, _ = single_flight.submit("first", Deadline.after(5), gate)
     assert eventually(lambda: first.started is not None)
     first.started = time.monotonic() - 4
@@ -213,9 +169,9 @@ def test_slow_calls_make_the_queue_shorter(make: Callable[..., SingleFlight], ga
 
 
 def test_quick_failures_do_not_count_as_quick_answers(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    single_flight = make(1)
+    single_flight = make_single_flight(1)
     for _ in range(50):
         with pytest.raises(BadStatus):
             fetch(single_flight, fails)
@@ -225,21 +181,21 @@ def test_quick_failures_do_not_count_as_quick_answers(
 
 
 def test_a_call_is_accepted_while_there_is_room(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     """However slow November 7 has been."""
-    single_flight = make(2)
+    single_flight = make_single_flight(2)
     first, _ = single_flight.submit("first", Deadline.after(5), gate)
     first.started = time.monotonic() - 100
     assert single_flight.submit("second", Deadline.after(0.1), gate)[1] is False
 
 
 def test_the_number_of_waiting_callers_is_bounded(
-    make: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    make_single_flight: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other requests need threads, too."""
     monkeypatch.setattr(module, "MAX_WAITERS", 2)
-    single_flight = make()
+    single_flight = make_single_flight()
     with ThreadPoolExecutor(3) as pool:
         callers = [pool.submit(fetch, single_flight, gate, caller=name) for name in "abc"]
         assert eventually(lambda: any(caller.done() for caller in callers))
@@ -249,21 +205,23 @@ def test_the_number_of_waiting_callers_is_bounded(
 
 
 def test_callers_who_left_make_room_for_others(
-    make: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
+    make_single_flight: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITERS", 1)
-    single_flight = make()
+    single_flight = make_single_flight()
     for _ in range(3):
         assert fetch(single_flight, lambda deadline: "page") == "page"
 
 
-def test_a_fetch_runs_in_the_context_of_its_first_caller(make: Callable[..., SingleFlight]) -> None:
+def test_a_fetch_runs_in_the_context_of_its_first_caller(
+    make_single_flight: Callable[..., SingleFlight],
+) -> None:
     request_id.set("of-this-caller")
-    assert fetch(make(), lambda deadline: request_id.get()) == "of-this-caller"
+    assert fetch(make_single_flight(), lambda deadline: request_id.get()) == "of-this-caller"
 
 
-def test_many_keys_and_callers_at_once(make: Callable[..., SingleFlight]) -> None:
-    single_flight = make(4)
+def test_many_keys_and_callers_at_once(make_single_flight: Callable[..., SingleFlight]) -> None:
+    single_flight = make_single_flight(4)
     turns = iter(range(2000))
 
     def call() -> list[str]:
@@ -281,72 +239,11 @@ def test_many_keys_and_callers_at_once(make: Callable[..., SingleFlight]) -> Non
     assert (len(outcomes), single_flight._calls, single_flight._waiters.total()) == (2000, {}, 0)
 
 
-# Fair shares
-
-
-def test_one_caller_leaves_room_for_others(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """A quarter of the places is free for other callers."""
-    single_flight = make(8)
-    for number in range(20):
-        single_flight.submit(f"a{number}", Deadline.after(30), gate, "a")
-    assert eventually(lambda: gate.under_way == 6)
-    others = [single_flight.submit(f"b{n}", Deadline.after(30), gate, "b")[0] for n in range(2)]
-    assert eventually(lambda: all(call.started for call in others))
-    gate.opened.set()
-
-
-def test_callers_take_turns(make: Callable[..., SingleFlight], gate: Gate) -> None:
-    """The calls of a later caller do not wait behind all calls of the first."""
-    single_flight = make(1)
-    order: list[str] = []
-    first, _ = single_flight.submit("first", Deadline.after(30), gate, "a")
-
-    def noting(key: str) -> Callable[[Deadline], None]:
-        return lambda deadline: order.append(key)
-
-    calls = [
-        single_flight.submit(key, Deadline.after(30), noting(key), key[0])[0]
-        for key in ("a1", "a2", "a3", "b1", "b2", "c1")
-    ]
-    gate.opened.set()
-    for call in (first, *calls):
-        call.future.result(30)
-    assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
-
-
-def test_one_caller_cannot_take_all_places_to_wait(
-    make: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_WAITERS", 4)
-    single_flight = make()
-    with ThreadPoolExecutor(5) as pool:
-        callers = [pool.submit(fetch, single_flight, gate, caller="a") for _ in range(4)]
-        assert eventually(lambda: any(caller.done() for caller in callers))
-        other = pool.submit(fetch, single_flight, gate, caller="b")
-        gate.opened.set()
-    failures = [type(caller.exception()) for caller in callers if caller.exception()]
-    assert (failures, other.result()) == ([Busy], "page")
-
-
-def test_a_caller_is_refused_for_the_queue_of_its_own_calls(
-    make: Callable[..., SingleFlight], gate: Gate
-) -> None:
-    """The next caller is accepted."""
-    single_flight = make(1)
-    seconds = 3 * module.USUAL_SECONDS + 0.1
-    single_flight.submit("first", Deadline.after(30), gate, "a")
-    for number in range(5):
-        single_flight.submit(f"a{number}", Deadline.after(30), gate, "a")
-    with pytest.raises(Busy):
-        single_flight.submit("a", Deadline.after(seconds), gate, "a")
-    assert single_flight.submit("b", Deadline.after(seconds + 0.5), gate, "b")[1] is False
-
-
 def test_a_thread_that_cannot_be_started_fails_its_call_alone(
-    make: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
+    make_single_flight: Callable[..., SingleFlight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next call starts a thread again."""
-    single_flight = make(2)
+    single_flight = make_single_flight(2)
 
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -360,9 +257,9 @@ def test_a_thread_that_cannot_be_started_fails_its_call_alone(
 
 
 def test_closing_fails_the_calls_that_are_queued(
-    make: Callable[..., SingleFlight], gate: Gate
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
-    single_flight = make(1)
+    single_flight = make_single_flight(1)
     single_flight.submit("first", Deadline.after(30), gate)
     queued, _ = single_flight.submit("second", Deadline.after(30), gate)
     gate.opened.set()

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 import requests
+from helpers import eventually
 
 from movies.november7.sample.catalogue import Catalogue
 from stand_in.faults import REFUSAL
@@ -61,14 +62,6 @@ def exchange(stand_in: StandIn, target: str = "/movies/") -> list[bytes]:
     with connect(stand_in) as connection:
         send(connection, target)
         return pieces(connection)
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether `condition` becomes true within 30 seconds."""
-    end = time.monotonic() + 30
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.002)
-    return condition()
 
 
 @pytest.mark.parametrize(
