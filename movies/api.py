@@ -255,17 +255,8 @@ class Blueprint(flask_smorest.Blueprint):
 
         def declare(view: Callable[..., Any]) -> Callable[..., Any]:
             has_arguments = hasattr(view, "schema")
-            documented: Any = view
-            if not has_arguments:
-                documented = self.arguments(NoParameters, location="query")(view)
-            documented = self.doc(
-                operationId=view.__name__,
-                security=[{"bearer": []}] if access is Access.USER else [],
-                raises=tuple(raises),
-                invalid=_invalid_example(documented.schema),
-            )(documented)
 
-            @wraps(documented)
+            @wraps(self._documented(view, access, raises))
             def endpoint(**values: Any) -> Any:
                 if access is Access.USER:
                     current_app.extensions["authenticate"]()
@@ -280,6 +271,19 @@ class Blueprint(flask_smorest.Blueprint):
             return view
 
         return declare
+
+    def _documented(
+        self, view: Callable[..., Any], access: Access, raises: Sequence[type[Exception]]
+    ) -> Any:
+        documented: Any = view
+        if not hasattr(view, "schema"):
+            documented = self.arguments(NoParameters, location="query")(view)
+        return self.doc(
+            operationId=view.__name__,
+            security=[{"bearer": []}] if access is Access.USER else [],
+            raises=tuple(raises),
+            invalid=_invalid_example(documented.schema),
+        )(documented)
 
 
 def _invalid_example(schema: Schema) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from movies.database.connections import (
     lock_timeout,
     without_timeouts,
 )
-from movies.database.execution import watchers
+from movies.database.execution import Watcher, watchers
 from movies.database.extension import Database
 from movies.database.outages import ServerStalled, explain, is_outage
 from movies.database.statements import Statement
@@ -26,6 +26,7 @@ __all__ = [
     "ServerStalled",
     "Statement",
     "UtcDateTime",
+    "Watcher",
     "bind",
     "connection_options",
     "explain",

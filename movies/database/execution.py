@@ -1,7 +1,7 @@
 """Runs statements on the connections of a pool, without SQLAlchemy's execution.
 
-That takes several times longer than the database needs for a row that it finds by its key. Pools,
-exceptions and what they mean are the same as with SQLAlchemy.
+SQLAlchemy's execution takes several times longer than the database needs to find a row by its key.
+Pools and exceptions are those of SQLAlchemy.
 """
 
 import select
@@ -20,7 +20,7 @@ from movies.database.connections import replace_connections
 from movies.database.outages import ServerStalled, must_replace_connection
 from movies.database.statements import Compiled, Statement
 
-# Called with the engine, the text and the values of each statement, which runs within the context.
+# Called with the engine, text and values of each statement. The statement runs in the context.
 Watcher = Callable[[Engine, str, list[Any]], AbstractContextManager[Any]]
 
 DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
@@ -30,11 +30,11 @@ _UNWATCHED = nullcontext()
 
 
 class Connection:
-    """A connection of a pool, to run statements on. Use it in a `with` block.
+    """A connection of a pool that runs statements. Use it in a `with` block.
 
-    Entering raises SQLAlchemy's TimeoutError if no connection becomes free. Errors of the driver
-    leave the block as DBAPIError. Without `commit`, each statement on PostgreSQL is a transaction
-    of its own, and one that writes to SQLite is undone.
+    Raises SQLAlchemy's TimeoutError if no connection becomes free, and DBAPIError for errors of the
+    driver. On PostgreSQL, each statement is a transaction of its own. On SQLite, writes are undone
+    at the end of the block unless `commit` was called.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -116,7 +116,7 @@ def _rows(pooled: PoolProxiedConnection, compiled: Compiled, values: list[Any]) 
 
 
 def _result(driver: Any) -> Any:
-    """What the server responds with. Raises psycopg.Error."""
+    """The last result that the server sends. Raises psycopg.Error."""
     pgconn, result = driver.pgconn, None
     while pgconn.flush():
         _wait(driver, select.POLLIN | select.POLLOUT)

@@ -1,7 +1,7 @@
-"""Puts the best address first if PostgreSQL has several: one that accepted a connection lately.
+"""Orders the IP addresses of PostgreSQL: the one that accepted the last connection comes first.
 
-psycopg tries addresses in their order, each for the whole `connect_timeout`. One that does not
-respond would delay every connection, and no readiness check would succeed in time.
+psycopg tries addresses in their order, each for the whole `connect_timeout`. An address that does
+not respond would delay every connection, and readiness checks would time out.
 """
 
 import socket
@@ -54,7 +54,7 @@ def forget_address() -> None:
 def _addresses(settings: dict[str, Any]) -> Iterator[tuple[str, tuple[str, str], Any]]:
     """Host, address and port, and what the resolver returned, of every TCP address.
 
-    None if the settings name addresses or Unix sockets themselves.
+    Yields nothing if the settings name IP addresses or Unix sockets themselves.
     """
     hosts = str(settings.get("host", "")).split(",")
     ports = str(settings.get("port", DEFAULT_PORT)).split(",")

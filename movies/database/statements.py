@@ -1,6 +1,6 @@
-"""Statements that SQLAlchemy compiles once, and that are then run without it.
+"""Statements that SQLAlchemy compiles once, and that then run without it.
 
-The text comes from the models, and values are converted as their column types say.
+Parameters and rows are converted according to the types of their columns.
 """
 
 from collections import namedtuple
@@ -20,9 +20,9 @@ _numbers = count(1)
 
 
 class Statement:
-    """A statement that returns rows. Its parameters are those `bindparam`s that have no value.
+    """A statement that returns rows. Its parameters are the `bindparam`s that have no value.
 
-    `variants`: the statement for a dialect that needs another one, by its name.
+    `variants`: other statements for dialects, by the name of the dialect.
     """
 
     def __init__(self, statement: Any, **variants: Any) -> None:
@@ -79,7 +79,7 @@ class Compiled:
 
 
 def _loader(kind: Any, dialect: Any) -> Callable[[Any], Any] | None:
-    """What turns a value of the driver into one of this type; None if it is one already."""
+    """A function that converts a value of the driver to this type; None if it needs none."""
     if isinstance(kind, Float):  # both drivers return it; SQLAlchemy asks for the server's type
         return None
     loader: Callable[[Any], Any] | None = kind.dialect_impl(dialect).result_processor(dialect, None)
@@ -87,7 +87,7 @@ def _loader(kind: Any, dialect: Any) -> Callable[[Any], Any] | None:
 
 
 def _dumper(kind: Any, dialect: Any) -> Callable[[Any], Any]:
-    """What turns a value of this type into one that the driver takes."""
+    """A function that converts a value of this type to one that the driver accepts."""
     process = kind.dialect_impl(dialect).bind_processor(dialect)
     if dialect.name != "postgresql":
         return process or (lambda value: value)
