@@ -2,16 +2,21 @@
 
 import errno
 import os
+import re
+import select
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers import eventually
-from launcher import complete, launch
+from launcher import ROOT, complete, launch
 from served import WORKERS, Served, served
+
+from movies.worker import MAX_UNSENT
 
 SEARCHES = "november7_cache_total"
 
@@ -81,34 +86,88 @@ def test_workers_inherit_no_thread_and_no_database(app: Served) -> None:
     assert len([name for name in files if name.startswith("socket:")]) == 1  # it listens
 
 
+def refusal(app: Served, **settings: str) -> str:
+    """The last line of a server that must end at its start, without a traceback."""
+    started = complete("gunicorn", "wsgi:app", environment={**app.environment, **settings})
+    assert (started.returncode, "Traceback" in started.stderr) == (1, False)
+    return started.stderr.splitlines()[-1]
+
+
 def test_a_second_server_on_the_port_names_the_setting_and_leaves_the_first_alone(
     app: Served, directory: Path
 ) -> None:
     app.search("matrix")
     counted, kept = searches(app), files(directory)
-    second = complete("gunicorn", "wsgi:app", environment=app.environment)
-    last = second.stderr.splitlines()[-1]
-    assert (second.returncode, last.startswith("Error: cannot listen on")) == (1, True)
-    assert "PORT" in last
-    assert "Traceback" not in second.stderr
+    assert re.match("Error: cannot listen on .*PORT", refusal(app))
     assert (searches(app), sorted(files(directory))) == (counted, sorted(kept))
 
 
-def test_a_server_answers_on_a_unix_socket(app: Served, tmp_path: Path) -> None:
-    path, log = tmp_path / "socket", tmp_path / "log"
+def test_a_provider_url_with_a_query_string_is_refused_at_start(app: Served) -> None:
+    line = refusal(app, NOVEMBER7_URL="https://provider.example/?key=1")
+    assert line.startswith("Error: NOVEMBER7_URL ")
+
+
+@pytest.fixture(scope="module")
+def path(app: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The Unix socket of a server with one worker."""
+    directory = tmp_path_factory.mktemp("unix")
+    path, log = directory / "socket", directory / "log"
     command = ("gunicorn", "wsgi:app", "--bind", f"unix:{path}")
-    environment = {**app.environment, "INSTANCE_DIR": str(tmp_path), "WEB_CONCURRENCY": "1"}
+    environment = {**app.environment, "INSTANCE_DIR": str(directory), "WEB_CONCURRENCY": "1"}
     server = launch(*command, environment=environment, output=log, errors=log)
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.settimeout(30)
-            connected = (0, errno.EISCONN)
-            assert eventually(lambda: client.connect_ex(str(path)) in connected, within=30)
-            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert client.recv(12).split()[1] == b"200"
-        finally:
-            server.terminate()
-            server.join()
+    yield path
+    server.terminate()
+    server.join()
+
+
+def send(path: Path, target: str) -> socket.socket:
+    """A client that has sent a request to a Unix socket."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(30)
+    connected = (0, errno.EISCONN)
+    assert eventually(lambda: client.connect_ex(str(path)) in connected, within=30)
+    client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    return client
+
+
+def everything(client: socket.socket) -> bytes:
+    """What the server sends until it closes the connection."""
+    received = bytearray()
+    while chunk := client.recv(2**20):
+        received += chunk
+    return bytes(received)
+
+
+def test_a_server_answers_on_a_unix_socket(path: Path) -> None:
+    with send(path, "/health/live") as client:
+        assert client.recv(12).split()[1] == b"200"
+
+
+def test_what_slow_readers_have_not_read_is_bounded(path: Path) -> None:
+    """Connections are closed until the others fit. Those get their whole response."""
+    [script] = (ROOT / "movies" / "assets" / "vendor").glob("swagger-ui-*.js")
+    size = script.stat().st_size
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(send(path, f"/api/schema/assets/{script.name}")) for _ in range(60)
+        ]
+        taken = clients[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # by the system, at most
+        assert len(clients) * (size - taken) > MAX_UNSENT
+        for client in clients:
+            assert client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+
+        def still_open() -> list[socket.socket]:
+            poll = select.poll()
+            for client in clients:
+                poll.register(client, select.POLLRDHUP)
+            closed = {descriptor for descriptor, _ in poll.poll(0)}
+            return [client for client in clients if client.fileno() not in closed]
+
+        assert eventually(lambda: len(still_open()) * (size - taken) <= MAX_UNSENT)
+        kept = still_open()
+        assert (len(kept) + 2) * size > MAX_UNSENT
+        sizes = {client: len(everything(client).partition(b"\r\n\r\n")[2]) for client in clients}
+    assert [client for client in clients if sizes[client] == size] == kept
 
 
 def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path) -> None:

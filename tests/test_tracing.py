@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from launcher import ROOT
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from redis import Redis
 from served import Served, served
+from services import postgresql_database
 
 from stand_in.server import StandIn
 
@@ -54,9 +56,12 @@ def collector() -> Iterator[Collector]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def app(
-    collector: Collector, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    collector: Collector,
+    redis_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     settings = {
         "MOVIES_CONFIG": "development",
@@ -64,7 +69,10 @@ def app(
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds
     }
-    with StandIn() as provider:
+    with ExitStack() as stack:
+        provider = stack.enter_context(StandIn())
+        if request.param == "postgresql":
+            settings["DATABASE_URL"] = stack.enter_context(postgresql_database("traced"))
         directory = tmp_path_factory.mktemp("served")
         with served(directory, **settings, NOVEMBER7_URL=provider.url) as running:
             yield running
@@ -74,6 +82,7 @@ def app(
 def test_a_search_is_traced_down_to_statements_redis_and_the_provider(
     app: Served, collector: Collector
 ) -> None:
+    collector.spans.clear()
     app.search("traced", headers={**app.headers, "traceparent": TRACEPARENT})
 
     def kinds() -> set[str]:
@@ -87,10 +96,12 @@ def test_a_search_is_traced_down_to_statements_redis_and_the_provider(
         }
         return systems | (keys & {"http.route", "http.url"})
 
-    expected = {"http.route", "http.url", "redis", "sqlite"}
+    database = "postgresql" if app.environment["DATABASE_URL"] else "sqlite"
+    expected = {"http.route", "http.url", "redis", database}
     assert eventually(lambda: kinds() >= expected, within=30), kinds()
 
 
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
 def test_a_request_without_a_trace_begins_one_that_the_log_names(
     app: Served, collector: Collector
 ) -> None:
@@ -105,6 +116,7 @@ def test_a_request_without_a_trace_begins_one_that_the_log_names(
     )
 
 
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
 def test_probes_are_not_traced(app: Served, collector: Collector) -> None:
     assert app.ask("GET", "/health/ready").ok
     app.search("after the probe")

@@ -1,6 +1,7 @@
 """Signing in, refreshing, verifying and signing out."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
 from typing import Any
 
@@ -9,10 +10,12 @@ from accounts import PASSWORD, Accounts
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import eventually
 from sqlalchemy import update
 from tables import rows
 
 from movies.auth import passwords
+from movies.auth.errors import PasswordChecksBusy
 from movies.auth.models import User
 from movies.extensions import db
 
@@ -217,3 +220,23 @@ def test_a_request_that_cannot_hash_in_time_is_429_with_retry_after(
     answer = client.post(TOKEN, json={"email": ADA, "password": password})
     assert (answer.status_code, answer.mimetype) == (429, "application/problem+json")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_request_that_finds_too_many_others_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While they wait for their turn."""
+    turns = Semaphore(0)
+    monkeypatch.setattr(passwords, "_hashers", turns)
+    monkeypatch.setattr(passwords, "TURN_TIMEOUT", 60)
+    with ThreadPoolExecutor(passwords.MAX_CALLERS) as pool:
+        others = [
+            pool.submit(passwords.verify, PASSWORD, None) for _ in range(passwords.MAX_CALLERS)
+        ]
+        assert eventually(lambda: passwords._callers._value == 0)
+        with pytest.raises(PasswordChecksBusy):
+            passwords.verify(PASSWORD, None)
+        assert not any(other.done() for other in others)
+        turns.release(passwords.MAX_CALLERS)
+    assert {other.result() for other in others} == {passwords.Verdict.WRONG}
+    assert passwords.verify(PASSWORD, None) is passwords.Verdict.WRONG

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import requests
 from helpers import eventually
+from keepalive import connection_to_each_worker, get
 from private_postgresql import PrivatePostgresql
 from served import Served, served
 
@@ -183,3 +184,20 @@ def test_terminated_connections_never_answer_with_a_bare_500(
     assert unexpected == []
     assert any(answer.ok for answer in answers)
     assert eventually(lambda: vote(api, MOVIES[0]).ok, within=30)
+
+
+def test_tokens_of_a_sign_in_that_has_ended_cost_no_statement(
+    api: Served, private_server: PrivatePostgresql
+) -> None:
+    """A worker that has refused one refuses the next without the database."""
+    headers = api.sign_in("mary@example.com")
+    with psycopg.connect(private_server.url.replace("/postgres", "/pressure")) as connection:
+        connection.execute("DELETE FROM sign_ins")
+    with connection_to_each_worker(api) as workers:
+        assert [get(one, "/api/v1/users/me/", **headers).status for one in workers] == [401, 401]
+        private_server.pause()
+        try:
+            answers = [get(one, "/api/v1/users/me/", **headers) for one in workers * 10]
+        finally:
+            private_server.resume()
+    assert {answer.status for answer in answers} == {401}

@@ -192,7 +192,7 @@ def test_a_corrupt_file_is_opened_by_several_processes_at_once(tmp_path: Path) -
             stdout=subprocess.PIPE,
             text=True,
         )
-        for number in range(3)
+        for number in range(4)
     ]
     for turn in range(5):
         path = tmp_path / f"{turn}.sqlite"
@@ -209,7 +209,7 @@ def test_a_corrupt_file_is_opened_by_several_processes_at_once(tmp_path: Path) -
         assert process.returncode == 0
     for turn in range(5):
         with closing(SQLiteStore(tmp_path / f"{turn}.sqlite", max_bytes=MIB, stale=600)) as store:
-            assert {key for key, _, _ in store.entries()} == {f"{number}" for number in range(3)}
+            assert {key for key, _, _ in store.entries()} == {f"{number}" for number in range(4)}
 
 
 def size(path: Path) -> int:

@@ -3,6 +3,8 @@
 The tests read the log and the metrics. They do not measure times.
 """
 
+import os
+import signal
 import sqlite3
 import sys
 from collections import Counter
@@ -21,7 +23,10 @@ from helpers import eventually
 from redis import Redis
 from served import WORKERS, Served, served
 
+from movies.november7.blocks import SEARCH_BLOCK, BlockKey
+from movies.november7.cache import NAMESPACE
 from movies.november7.errors import BadStatus
+from movies.november7.singleflight import share_of
 from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow
@@ -237,3 +242,81 @@ def test_a_locked_cache_file_delays_no_search(app: Served, stand_in: StandIn) ->
     found = [answer.headers["Cache-Status"].split(";")[1] for answer in answers]
     assert found[:20] == [" hit"] * 20
     assert set(found[20:]) == {" fwd=miss"}
+
+
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
+def test_a_key_of_the_wrong_type_costs_its_own_page_only(
+    app: Served, stand_in: StandIn, redis_url: str
+) -> None:
+    cached, text = [next(fresh_texts) for _ in range(12)], next(fresh_texts)
+    for one in cached:
+        app.search(one)
+    key = BlockKey(text, 0, SEARCH_BLOCK).cache_key(f"{stand_in.url}movies/")
+    with Redis.from_url(redis_url) as redis:
+        redis.rpush(f"{{{NAMESPACE}}}:entry:{key}", "an element")
+    assert app.search(text).ok
+    found = {app.search(one).headers["Cache-Status"].split("; ")[1] for one in cached * 2}
+    assert found == {"hit"}
+
+
+def test_no_cookie_of_the_provider_is_kept(app: Served, stand_in: StandIn) -> None:
+    stand_in.faults = Faults(cookies=True)  # a request that sends one is refused
+    assert statuses([app.search(next(fresh_texts)) for _ in range(8)]) == {200: 8}
+    assert not any("Cookie" in headers for headers in stand_in.headers)
+
+
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+def test_a_user_with_many_searches_leaves_room_for_others(app: Served, stand_in: StandIn) -> None:
+    """There are more than November 7 can answer before the deadline."""
+    grace = app.sign_in("grace@example.com")
+    stand_in.faults = Faults(latency=(0.5, 0.5))
+    with ThreadPoolExecutor(150) as pool:
+        for _ in range(150):
+            pool.submit(app.search, next(fresh_texts))
+        assert eventually(lambda: stand_in.in_flight == share_of(8) * WORKERS)
+        answers = [app.search(next(fresh_texts), headers=grace) for _ in range(2)]
+    assert statuses(answers) == {200: 2}
+
+
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+def test_an_invented_id_costs_little_more_than_a_refused_search_in_an_outage(
+    app: Served, stand_in: StandIn
+) -> None:
+    """In processor time, once a worker has read the catalogue."""
+
+    def look_up() -> requests.Response:
+        return app.ask("GET", f"/api/v1/movies/{uuid4()}/")
+
+    def cost(call: Callable[[], requests.Response]) -> float:
+        before = sum(map(processor_time, app.pids))
+        assert {call().status_code for _ in range(100)} == {503}
+        return sum(map(processor_time, app.pids)) - before
+
+    assert statuses(many([look_up] * 16)) == {404: 16}
+    take_down(app, stand_in)
+    refused_search = cost(lambda: app.search(next(fresh_texts)))
+    assert cost(look_up) < 3 * refused_search
+
+
+def processor_time(pid: int) -> float:
+    """The seconds that a process has used; Linux counts hundredths."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+def test_workers_that_stop_wait_for_november_7_until_the_deadline(
+    app: Served, stand_in: StandIn
+) -> None:
+    """The caller has left, but the fetch goes on in the background."""
+    stand_in.faults = Faults(hang=1)
+    before = set(app.pids)
+    headers = {**app.headers, "Prefer": "wait=1"}
+    assert app.search(next(fresh_texts), headers=headers).status_code == 504
+    assert stand_in.in_flight == 1
+    os.kill(app.pid, signal.SIGHUP)
+    assert eventually(lambda: len(app.pids) == WORKERS and not before & set(app.pids))
+    assert eventually(lambda: stand_in.in_flight == 0)
+    assert "Traceback" not in app.log
+    stand_in.faults = Faults()
+    assert app.search(next(fresh_texts)).ok

@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from http.client import HTTPConnection, HTTPResponse
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import requests
 import sqlalchemy as sa
-from helpers import eventually
 from redis import Redis
 from served import Served
 
@@ -23,23 +21,21 @@ from stand_in.server import StandIn
 CACHE_BYTES = 2 * 2**20
 STALE = 604800  # seconds, the default of NOVEMBER7_STALE
 CACHE_FILE = "november7-cache.sqlite"
-# What a server runs first.
-MOVABLE = """
-import os, time
-from pathlib import Path
-time.time = lambda real=time.time, by=Path(os.environ["CLOCK"]): real() + float(by.read_text())
-"""
 
 
 class MovableClock:
     """The time of day by which a server caches pages. Tokens have the time of the machine.
 
-    `settings` are the environment variables of the server.
+    `code` is what the server runs first.
     """
 
     def __init__(self, directory: Path) -> None:
         self._file, self._ahead = directory / "clock", 0.0
-        self.settings = {"CLOCK": str(self._file)}
+        self.code = (
+            "import pathlib, time\n"
+            f"file, real = pathlib.Path({str(self._file)!r}), time.time\n"
+            "time.time = lambda file=file, real=real: real() + float(file.read_text())"
+        )
         self.move(0)
 
     def move(self, seconds: float) -> None:
@@ -145,28 +141,3 @@ class LargeSite:
     def vote(self, movie_id: str, rating_type: str = "UPVOTE") -> requests.Response:
         path = f"/api/v1/movies/{movie_id}/rating/"
         return self.api.ask("PUT", path, json={"rating_type": rating_type})
-
-    @contextmanager
-    def workers(self) -> Iterator[dict[int, HTTPConnection]]:
-        """A connection to each worker, by its process id."""
-        with ExitStack() as stack:
-            found: dict[int, HTTPConnection] = {}
-
-            def is_complete() -> bool:
-                address = self.api.url.removeprefix("http://")
-                connection = stack.enter_context(closing(HTTPConnection(address, timeout=30)))
-                ask(connection, "/health/live")
-                [pid] = self.api.connected_to(connection.sock.getsockname()[1])
-                found.setdefault(pid, connection)
-                return len(found) == len(self.api.pids)
-
-            assert eventually(is_complete)
-            yield found
-
-
-def ask(connection: HTTPConnection, path: str, **headers: str) -> HTTPResponse:
-    """The response to a GET request on a connection that is kept; its body has been read."""
-    connection.request("GET", path, headers=headers)
-    response = connection.getresponse()
-    response.read()
-    return response

@@ -15,16 +15,8 @@ from uuid import UUID, uuid4
 import pytest
 import requests
 from helpers import eventually
-from large_site import (
-    CACHE_BYTES,
-    CACHE_FILE,
-    MOVABLE,
-    LargeCatalogue,
-    LargeSite,
-    MovableClock,
-    ask,
-    movie,
-)
+from keepalive import connection_to_each_worker, get
+from large_site import CACHE_BYTES, CACHE_FILE, LargeCatalogue, LargeSite, MovableClock, movie
 from served import served
 from services import postgresql_database
 from test_exhaustion import limited
@@ -53,12 +45,11 @@ def site(
             "NOVEMBER7_URL": provider.url,
             "NOVEMBER7_DEADLINE": "10",
             "NOVEMBER7_CACHE_BYTES": str(CACHE_BYTES),
-            **clock.settings,
         }
         if request.param != "sqlite":
             settings["DATABASE_URL"] = stack.enter_context(postgresql_database("large"))
             settings["REDIS_URL"] = request.getfixturevalue("redis_url")
-        api = stack.enter_context(served(directory, MOVABLE, **settings))
+        api = stack.enter_context(served(directory, clock.code, **settings))
         yield LargeSite(api, provider, clock)
 
 
@@ -248,10 +239,9 @@ def test_stale_pages_beyond_those_that_can_wait_are_not_reported_as_a_failure(
     """More than MAX_PENDING are served by one worker while November 7 is well, but slow."""
     texts = many_pages(site, MAX_PENDING + 40, expires_at=time.time() - 1)
     site.provider.faults = Faults(latency=(1, 1))
-    with site.workers() as workers:
-        connection = next(iter(workers.values()))
+    with connection_to_each_worker(site.api) as workers:
         details = Counter(
-            ask(connection, f"/api/v1/movies/?query={quote(text)}", **site.api.headers)
+            get(workers[0], f"/api/v1/movies/?query={quote(text)}", **site.api.headers)
             .headers["Cache-Status"]
             .split("; ")[2]
             for text in texts

@@ -82,6 +82,24 @@ def test_a_killed_redis_and_an_empty_one_cost_no_request(api: Served, server: Pr
         assert stores_again(api, server)
     assert set(users.outcomes) <= {"200", "201"}, users.unexpected
     assert users.lost() == []
+    assert "the shared counters of rate limits failed; each process counts by itself" in api.log
+    assert eventually(lambda: "the shared counters of rate limits work again" in api.log)
+
+
+def test_a_redis_that_refuses_to_write_is_still_read(api: Served, server: PrivateRedis) -> None:
+    """What is cached is served by the worker that has not read it before, too."""
+    cached = [f"cached {number}" for number in range(12)]
+    for text in cached:
+        assert api.search(text).ok
+    server.client.config_set("min-replicas-to-write", 1)  # and it has none
+    try:
+        for number in range(4):
+            assert api.search(f"not to be stored {number}").ok
+        found = {api.search(text).headers["Cache-Status"].split("; ")[1] for text in cached * 2}
+    finally:
+        server.client.config_set("min-replicas-to-write", 0)
+    assert found == {"hit"}
+    assert stores_again(api, server)
 
 
 def test_a_redis_that_evicts_costs_no_request(api: Served, server: PrivateRedis) -> None:
