@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def on_starting(server: Any) -> None:
                 os.close(ended)
     try:
         metrics.reserve(metrics.TOTAL, metrics_directory)
+        metrics.reserve_spares(2 * server.cfg.workers, metrics_directory)  # SIGHUP needs twice
     except OSError as error:
         sys.exit(f"Error: INSTANCE_DIR {Config.INSTANCE_DIR} has no space left: {error.strerror}.")
 
@@ -105,11 +107,20 @@ def when_ready(server: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Have the worker count in files that exist, even if the disk becomes full."""
-    try:
-        metrics.reserve(worker.pid, metrics_directory)
-    except OSError as error:
-        server.log.error("no disk space for the metrics of a worker: %s", error)
+    """Have the worker count in files that exist, even if the disk becomes full.
+
+    If there is no space, it waits for the files of a worker that stops. If there are none either,
+    it ends, and gunicorn starts another one.
+    """
+    for _ in range(20):
+        try:
+            metrics.reserve(worker.pid, metrics_directory)
+        except OSError as error:
+            server.log.error("no disk space for the metrics of a worker: %s", error)
+            time.sleep(0.5)
+        else:
+            return
+    sys.exit(1)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

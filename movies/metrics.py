@@ -87,19 +87,38 @@ def _processes(pids: set[int]) -> Iterator[GaugeMetricFamily]:
 
 
 def reserve(pid: int, directory: Path) -> None:
-    """Make the files of a process, with all the disk space that they need. Raises OSError.
+    """Give a process its files, with all the disk space that they need. Raises OSError.
 
     prometheus_client writes to mapped memory: without space on the disk, SIGBUS would end the
-    process. A worker reuses the files of one that has ended, so it needs no further space.
+    process. A worker takes spare files if there are some, so it needs no further space.
     """
     with _locked(directory, fcntl.LOCK_EX):
-        for kind, size in SIZES.items():
-            path = directory / f"{kind}_{pid}.db"
-            spare = next(directory.glob(f"{kind}_*.spare"), None)
-            if spare is not None:
-                spare.rename(path)
-            with path.open("wb" if spare is None else "r+b") as file:
-                file.write(bytes(size))
+        files = [_spare(kind, directory) or _new(kind, directory) for kind in SIZES]
+        for kind, file in zip(SIZES, files, strict=True):
+            file.rename(directory / f"{kind}_{pid}.db")
+
+
+def reserve_spares(number: int, directory: Path) -> None:
+    """Make spare files for a number of workers. Raises OSError."""
+    for spare in range(number):
+        for kind in SIZES:
+            _new(kind, directory).rename(directory / f"{kind}_new{spare}.spare")
+
+
+def _spare(kind: str, directory: Path) -> Path | None:
+    """A spare file, emptied, if there is one."""
+    for path in directory.glob(f"{kind}_*.spare"):
+        with path.open("r+b") as file:
+            file.write(bytes(SIZES[kind]))
+        return path
+    return None
+
+
+def _new(kind: str, directory: Path) -> Path:
+    """A new file. One that was not finished, for lack of space, is begun again."""
+    path = directory / f"{kind}.new"
+    path.write_bytes(bytes(SIZES[kind]))
+    return path
 
 
 def retire(pid: int, directory: Path) -> None:

@@ -279,32 +279,6 @@ def test_a_user_with_many_searches_leaves_room_for_others(app: Served, stand_in:
 
 
 @pytest.mark.parametrize("app", ["sqlite"], indirect=True)
-def test_an_invented_id_costs_little_more_than_a_refused_search_in_an_outage(
-    app: Served, stand_in: StandIn
-) -> None:
-    """In processor time, once a worker has read the catalogue."""
-
-    def look_up() -> requests.Response:
-        return app.ask("GET", f"/api/v1/movies/{uuid4()}/")
-
-    def cost(call: Callable[[], requests.Response]) -> float:
-        before = sum(map(processor_time, app.pids))
-        assert {call().status_code for _ in range(100)} == {503}
-        return sum(map(processor_time, app.pids)) - before
-
-    assert statuses(many([look_up] * 16)) == {404: 16}
-    take_down(app, stand_in)
-    refused_search = cost(lambda: app.search(next(fresh_texts)))
-    assert cost(look_up) < 3 * refused_search
-
-
-def processor_time(pid: int) -> float:
-    """The seconds that a process has used; Linux counts hundredths."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
 def test_workers_that_stop_wait_for_november_7_until_the_deadline(
     app: Served, stand_in: StandIn
 ) -> None:

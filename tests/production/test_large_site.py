@@ -5,7 +5,7 @@ import resource
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,7 +16,15 @@ import pytest
 import requests
 from helpers import eventually
 from keepalive import connection_to_each_worker, get
-from large_site import CACHE_BYTES, CACHE_FILE, LargeCatalogue, LargeSite, MovableClock, movie
+from large_site import (
+    CACHE_BYTES,
+    CACHE_FILE,
+    LargeCatalogue,
+    LargeSite,
+    MovableClock,
+    movie,
+    processor_time,
+)
 from served import served
 from services import postgresql_database
 from test_exhaustion import limited
@@ -81,6 +89,13 @@ def test_a_movie_that_is_new_is_found_after_a_minute_or_a_clear(site: LargeSite)
         assert [site.movie(new["id"]).status_code for _ in range(8)] == [200] * 8
 
 
+def take_down(site: LargeSite) -> None:
+    """Stop the provider, and search until the breakers of both workers are open."""
+    site.provider.stop()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(site.api.search, [f"asked in vain {uuid4()}" for _ in range(48)]))
+
+
 @only_on_sqlite
 def test_a_thread_that_cannot_start_delays_recovery_and_does_not_prevent_it(
     site: LargeSite,
@@ -89,15 +104,34 @@ def test_a_thread_that_cannot_start_delays_recovery_and_does_not_prevent_it(
     with ThreadPoolExecutor(40) as pool:  # so that the threads of searches are there
         site.provider.faults = Faults(latency=(0.2, 0.2))
         assert all(answer.ok for answer in pool.map(site.api.search, map(str, range(40))))
-        site.provider.stop()
-        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[0]) for pid in site.api.pids]
-        limits = [number * resource.getpagesize() + ROOM for number in pages]
-        with limited(site.api.pids, resource.RLIMIT_AS, limits):
-            failed = "the background refresher could not be started"
-            for turn in range(4):
-                list(pool.map(site.api.search, (f"{turn}-{number}" for number in range(12))))
-            assert failed in site.api.log
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[0]) for pid in site.api.pids]
+    limits = [number * resource.getpagesize() + ROOM for number in pages]
+    with limited(site.api.pids, resource.RLIMIT_AS, limits):
+        take_down(site)
+        assert "the background refresher could not be started" in site.api.log
     site.provider.faults = Faults()
+    site.provider.start()
+    assert eventually(lambda: all(site.api.search(f"after {uuid4()}").ok for _ in range(6)))
+
+
+@only_on_sqlite
+def test_an_invented_id_costs_little_more_than_a_refused_search_in_an_outage(
+    site: LargeSite,
+) -> None:
+    """In processor time, once the workers have read the catalogue, more than a minute ago."""
+
+    def cost(call: Callable[[], requests.Response]) -> float:
+        before = sum(map(processor_time, site.api.pids))
+        assert {call().status_code for _ in range(100)} == {503}
+        return sum(map(processor_time, site.api.pids)) - before
+
+    with connection_to_each_worker(site.api) as workers:
+        path = f"/api/v1/movies/{uuid4()}/"
+        assert {get(one, path, **site.api.headers).status for one in workers} == {404}
+    take_down(site)
+    site.clock.move(61)
+    refused_search = cost(lambda: site.api.search(f"refused {uuid4()}"))
+    assert cost(lambda: site.movie(str(uuid4()))) < 3 * refused_search
     site.provider.start()
     assert eventually(lambda: all(site.api.search(f"after {uuid4()}").ok for _ in range(6)))
 
