@@ -99,20 +99,32 @@ def _rows(pooled: PoolProxiedConnection, compiled: Compiled, values: list[Any]) 
     driver: Any = pooled.driver_connection
     if isinstance(driver, sqlite3.Connection):
         return list(map(compiled.row, driver.execute(compiled.text, values)))
-    name, text, pgconn = compiled.name.encode(), compiled.text.encode(), driver.pgconn
     if driver.prepare_threshold is None:  # as behind a PgBouncer that knows no prepared statements
-        pgconn.send_query_params(text, values)
+        driver.pgconn.send_query_params(compiled.text.encode(), values)
+        result = _result(driver)
     else:
         prepared = pooled.info.setdefault("prepared", set())
-        if name not in prepared:
-            pgconn.send_prepare(name, text)
-            _result(driver)
-            prepared.add(name)
-        pgconn.send_query_prepared(name, values)
-    result = _result(driver)
+        try:
+            result = _prepared_result(driver, prepared, compiled, values)
+        except psycopg.errors.InvalidSqlStatementName:  # psycopg's DEALLOCATE ALL, after a ROLLBACK
+            prepared.clear()
+            result = _prepared_result(driver, prepared, compiled, values)
     loader = Transformer(driver)
     loader.set_pgresult(result)
     return loader.load_rows(0, result.ntuples, compiled.row)
+
+
+def _prepared_result(
+    driver: Any, prepared: set[bytes], compiled: Compiled, values: list[Any]
+) -> Any:
+    """The result of a statement, which is prepared unless it is among those that are."""
+    name = compiled.name.encode()
+    if name not in prepared:
+        driver.pgconn.send_prepare(name, compiled.text.encode())
+        _result(driver)
+        prepared.add(name)
+    driver.pgconn.send_query_prepared(name, values)
+    return _result(driver)
 
 
 def _result(driver: Any) -> Any:
