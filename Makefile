@@ -5,7 +5,7 @@ PY := .venv/bin/python
 FLASK := $(PY) -m flask --app wsgi
 PYTEST := $(PY) -m pytest
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
-SUITE := $(PARALLEL) --cov --cov-report=term $(if $(CI),--cov-fail-under=95)
+SUITE := $(PARALLEL) $(if $(CI),--cov --cov-report=term --cov-fail-under=95)
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test test-fast lint lint-deploy format migrate november7 bench lock upgrade-deps openapi \
