@@ -26,7 +26,7 @@ HTTP_URL = rf"https?://([^\s/?#@]*@)?{HOST}(/[^\s?#]*)?"
 # In ASCII, since links are made from it (RFC 3986); an internationalized name as `xn--…`.
 PUBLIC_URL = rf"(?a:https?://{HOST}(/[\w.~/%-]*)?)"
 # An origin as browsers send it (RFC 6454 section 6.2): lower case, nothing after host and port.
-ORIGIN = r"[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:\d{1,5})?"
+ORIGIN = r"[a-z][a-z0-9+.-]*://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:\d{1,5})?"
 POSTGRESQL_URL = r"postgres(ql(\+psycopg)?)?://([^@\s]*@)?([\w.%,-]+|\[[\da-fA-F:]+\])?(:\d+)?"
 SQLITE_URL = r"sqlite(\+pysqlite)?:///(?!:memory:)[^?]+"
 # These options are numbers, if they are given.

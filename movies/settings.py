@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from flask import Flask
 from redis import Redis
@@ -80,6 +81,8 @@ def _database_url(url: str, directory: Path) -> URL:
         parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.host and parsed.host.startswith("%2"):  # the directory of a socket, as libpq has it
+        parsed = parsed.set(host=unquote(parsed.host))
     if parsed.get_backend_name() == "sqlite" and parsed.database:  # else it is in memory
         _create_private(Path(parsed.database))
     return parsed

@@ -192,7 +192,8 @@ def test_a_wrong_setting_is_refused_with_its_name(
         "PUBLIC_URL": ["https://movies.example.com/base", "https://xn--bcher-kva.example:8443"],
         "CORS_ORIGINS": [
             *("http://localhost:3000", "capacitor://localhost", "http://[::1]:3000"),
-            *("http://localhost:443", "https://localhost:80", "https://xn--bcher-kva.example"),
+            *("http://web_app:3000", "http://localhost:443", "https://localhost:80"),
+            "https://xn--bcher-kva.example",
         ],
         "HOST": ["::1", "0.0.0.0", "movies.internal"],
     }.items(),

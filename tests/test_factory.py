@@ -6,10 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from accounts import Accounts
 from flask import Flask
+from sockets import unix_socket
+from sqlalchemy import make_url
 
 from config import CONFIGS
 from movies import create_app
@@ -72,6 +75,19 @@ def test_a_database_url_without_a_driver_gets_the_installed_one(
 ) -> None:
     app = create("testing", DATABASE_URL=url)
     assert str(app.config["SQLALCHEMY_DATABASE_URI"]) == expected
+
+
+@pytest.mark.parametrize("form", ["@{quoted}/{database}", "@/{database}?host={path}"])
+def test_postgresql_is_reached_by_a_unix_socket(
+    create: Create, postgresql: str, tmp_path: Path, form: str
+) -> None:
+    """In the spelling of libpq and in that of SQLAlchemy."""
+    server = make_url(postgresql)
+    place = {"quoted": quote(str(tmp_path), safe=""), "path": tmp_path, "database": server.database}
+    url = f"postgresql://{server.username}{form.format(**place)}"
+    with unix_socket(tmp_path / ".s.PGSQL.5432", server.host or "127.0.0.1", server.port or 5432):
+        ready = create("testing", DATABASE_URL=url).test_client().get("/health/ready")
+    assert ready.status_code == 200
 
 
 def test_the_embedded_database_is_in_the_instance_directory(create: Create, tmp_path: Path) -> None:
