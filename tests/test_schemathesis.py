@@ -1,8 +1,8 @@
 """Schemathesis tests of the OpenAPI document, on SQLite.
 
 All phases run: examples, boundaries of the schemas, random requests, and sequences of requests.
-`SCHEMATHESIS_EXAMPLES` is the number of random requests per operation: by default 15, and 50 if `CI`
-is set. Equal numbers send equal requests.
+`SCHEMATHESIS_EXAMPLES` is the number of random requests per operation: by default 15, and 50 with
+`CI` set. Equal numbers send equal requests.
 """
 
 import os
