@@ -11,9 +11,10 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, current_app, g, request
 
 from movies.counters import WINDOW, Count, open_counters
+from movies.headers import set_header
 from movies.settings import open_redis
 
 IPV6_PREFIX = 64  # bits: the least that one customer is given (RFC 6177)
@@ -84,12 +85,11 @@ API_LIMIT = RateLimit("api", 1200, caller)
 
 
 def init_app(app: Flask) -> None:
-    """Have `app` count requests and add the headers, unless RATELIMIT_ENABLED is false."""
+    """Have `app` count requests, unless RATELIMIT_ENABLED is false."""
     if not app.config["RATELIMIT_ENABLED"]:
         return
     directory = Path(app.config["INSTANCE_DIR"])
     app.extensions["rate_limits"] = open_counters(open_redis(app.config), directory)
-    app.after_request(_add_headers)
 
 
 def check_limits(*limits: RateLimit) -> None:
@@ -100,21 +100,18 @@ def check_limits(*limits: RateLimit) -> None:
     keys = [(limit, key) for limit in limits if (key := limit.key()) is not None]
     counts = counters.hit({f"{limit.name}:{key}": limit.kept for limit, key in keys})
     counted = [(limit, count) for (limit, _), count in zip(keys, counts, strict=True)]
-    g.rate_limits = [*g.get("rate_limits", ()), *counted]
+    _set_headers(counted)
     exceeded = [count.resets_in for limit, count in counted if count.hits > limit.quota]
     if exceeded:
         raise RateLimitExceeded(max(1, math.ceil(max(exceeded))))
 
 
-def _add_headers(response: Response) -> Response:
-    """Add the limits that were counted, and the remaining requests."""
-    counted: list[tuple[RateLimit, Count]] | None = g.get("rate_limits")
-    if counted:
-        policies = [limit.policy for limit, _ in counted]
-        left = [
-            f'"{limit.name}";r={max(0, limit.quota - count.hits)};t={math.ceil(count.resets_in)}'
-            for limit, count in counted
-        ]
-        response.headers.add("RateLimit-Policy", ", ".join(policies))
-        response.headers.add("RateLimit", ", ".join(left))
-    return response
+def _set_headers(counted: list[tuple[RateLimit, Count]]) -> None:
+    """Name the limits that were counted, and the remaining requests."""
+    g.rate_limits = counted = [*g.get("rate_limits", ()), *counted]
+    left = [
+        f'"{limit.name}";r={max(0, limit.quota - count.hits)};t={math.ceil(count.resets_in)}'
+        for limit, count in counted
+    ]
+    set_header("RateLimit-Policy", ", ".join([limit.policy for limit, _ in counted]))
+    set_header("RateLimit", ", ".join(left))

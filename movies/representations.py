@@ -34,7 +34,8 @@ def finish(response: Response) -> Response:
         and path.startswith((API, DOCUMENTATION))
     ):
         is_api = path.startswith(API)
-        headers.setdefault("Cache-Control", "private, no-cache" if is_api else "no-cache")
+        if "Cache-Control" not in headers:
+            headers.add("Cache-Control", "private, no-cache" if is_api else "no-cache")
         tag = headers.get("ETag", "").removeprefix("W/").strip('"') or _hash(response.get_data())
     is_compressed = not path.startswith(TOKENS) and _negotiate_gzip(response)
     if tag:

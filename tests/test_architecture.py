@@ -19,6 +19,7 @@ LAYERS = [
         "metrics",
         "counters",
         "representations",
+        "headers",
     }
     | {"client_socket", "port", "writers"},
     {"extensions", "settings", "problems", "access_log"},

@@ -5,9 +5,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, after_this_request
-
 from movies.api import Access, Blueprint, caller_id
+from movies.headers import set_header
 from movies.limits import RateLimit, caller, check_limits
 from movies.movies import preferences, service
 from movies.movies.registry import UnknownMovie
@@ -94,7 +93,7 @@ def search_movies(parameters: dict[str, Any]) -> Any:
     options: dict[str, Any] = {"before_forced_fetch": partial(check_limits, FORCED_FETCHES)}
     if (seconds := preferences.wait()) is not None:
         options["wait"] = seconds
-        _add_headers({"Preference-Applied": f"wait={seconds}"})
+        set_header("Preference-Applied", f"wait={seconds}")
     found, movies = service.search(
         caller_id(),
         parameters["query"],
@@ -103,17 +102,9 @@ def search_movies(parameters: dict[str, Any]) -> Any:
         accept=preferences.freshness(),
         **options,
     )
-    _add_headers({"Cache-Status": _cache_status(found), "Age": str(found.age)})
+    set_header("Cache-Status", _cache_status(found))
+    set_header("Age", str(found.age))
     return page_of(movies, found.total, page, size)
-
-
-def _add_headers(headers: dict[str, str]) -> None:
-    """Add headers to the response of this request, even if it is a problem."""
-
-    @after_this_request
-    def add(response: Response) -> Response:
-        response.headers.update(headers)
-        return response
 
 
 def _cache_status(page: Page) -> str:
