@@ -5,7 +5,7 @@ from click import ClickException
 from flask import current_app
 from sqlalchemy.exc import DBAPIError
 
-from movies.database import explain, without_timeouts
+from movies.database import explain, is_not_migrated, is_outage, without_timeouts
 
 db = current_app.extensions["migrate"].db
 options = {
@@ -21,14 +21,17 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
+    is_connected = False
     try:
-        connected = db.engine.connect()
+        with db.engine.connect() as connection:
+            is_connected = True
+            context.configure(connection=connection, **options)
+            with context.begin_transaction():
+                if connection.dialect.name == "sqlite":  # its driver begins none before DDL
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                without_timeouts(connection)
+                context.run_migrations()
     except DBAPIError as error:
+        if is_connected and (is_not_migrated(error) or not is_outage(error)):
+            raise  # a defect of a migration
         raise ClickException(f"The database failed: {explain(error)}") from None
-    with connected as connection:
-        context.configure(connection=connection, **options)
-        with context.begin_transaction():
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver begins none before DDL
-            without_timeouts(connection)
-            context.run_migrations()

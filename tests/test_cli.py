@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -182,4 +184,14 @@ def test_a_migration_reports_an_unreachable_database_in_one_line(
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: The database failed: ")
     assert reason in line
+    assert done.returncode == 1
+
+
+def test_a_migration_reports_a_locked_database_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "movies.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        url = f"sqlite:///{path}?timeout=0.1"
+        done = flask("db", "upgrade", INSTANCE_DIR=str(tmp_path), DATABASE_URL=url)
+    assert done.stderr == "Error: The database failed: SQLITE_BUSY: database is locked\n"
     assert done.returncode == 1

@@ -1,7 +1,8 @@
 """Everything about databases. To support another one, change only these modules.
 
 `types`: base class and column types. `connections`: options, pools and timeouts.
-`outages`: what an error means. `statements`: how they are compiled. `execution`: how they are run.
+`hosts`: which address is connected to first. `outages`: what an error means.
+`statements`: how they are compiled. `execution`: how they are run.
 `extension`: the object that the other packages use.
 """
 
@@ -14,7 +15,7 @@ from movies.database.connections import (
 )
 from movies.database.execution import Watcher, watchers
 from movies.database.extension import Database
-from movies.database.outages import ServerStalled, explain, is_outage
+from movies.database.outages import ServerStalled, explain, is_not_migrated, is_outage
 from movies.database.statements import Statement
 from movies.database.types import Base, BigId, UtcDateTime, now
 
@@ -30,6 +31,7 @@ __all__ = [
     "bind",
     "connection_options",
     "explain",
+    "is_not_migrated",
     "is_outage",
     "lock_timeout",
     "now",

@@ -53,7 +53,7 @@ def is_outage(error: BaseException) -> bool:
         case psycopg.OperationalError() | psycopg.InterfaceError():  # raised by the client side
             return True
         case sqlite3.Error():
-            return _sqlite_code(cause) in SQLITE_OUTAGES or _is_not_migrated(cause)
+            return _sqlite_code(cause) in SQLITE_OUTAGES or is_not_migrated(cause)
     return False
 
 
@@ -82,12 +82,22 @@ def must_replace_connection(error: BaseException) -> bool:
     return _sqlite_code(cause) in SQLITE_BROKEN
 
 
+def is_not_migrated(error: BaseException) -> bool:
+    """Whether a table or a column is missing."""
+    cause = _cause(error)
+    if isinstance(cause, psycopg.Error):
+        return cause.sqlstate in NOT_MIGRATED
+    return isinstance(cause, sqlite3.Error) and any(
+        text in str(cause) for text in SQLITE_NOT_MIGRATED
+    )
+
+
 def explain(error: BaseException) -> str:
     """The cause of an outage in one line, for the log, and what to run if it is not migrated."""
     cause = _cause(error)
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     text = next(iter(str(cause).splitlines()), "") or type(cause).__name__
-    advice = ". Run `make migrate`" if _is_not_migrated(cause) else ""
+    advice = ". Run `make migrate`" if is_not_migrated(cause) else ""
     return f"{code}: {text}{advice}" if code else f"{text}{advice}"
 
 
@@ -104,11 +114,3 @@ def _sqlite_code(cause: BaseException) -> int | None:
 
 def _is_outdated_plan(cause: BaseException) -> bool:
     return CHANGED_RESULT_TYPE in str(cause) and getattr(cause, "sqlstate", None) == "0A000"
-
-
-def _is_not_migrated(cause: BaseException) -> bool:
-    if isinstance(cause, psycopg.Error):
-        return cause.sqlstate in NOT_MIGRATED
-    return isinstance(cause, sqlite3.Error) and any(
-        text in str(cause) for text in SQLITE_NOT_MIGRATED
-    )
