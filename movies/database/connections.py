@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import (
     URL,
     Connection,
@@ -105,14 +106,15 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     response_timeout: float | None = None
 
-    # psycopg documents neither `wait` nor `_WaitTimeout`, and has no other way to bound a response.
-    # tests/database/test_stalled_server.py fails if either changes.
+    # psycopg does not document `wait`, and has no other way to bound a response. Its exception for
+    # an expired wait is private, but it is the only error that leaves a statement in progress.
+    # tests/database/test_stalled_server.py fails if this changes.
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """The result of `gen`. Raises ServerStalled, and closes, after `response_timeout`."""
         try:
             return super().wait(gen, interval, timeout or self.response_timeout)
-        except psycopg.errors._WaitTimeout:
-            if timeout is not None:
+        except psycopg.OperationalError:
+            if timeout is not None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
                 raise
             self.pgconn.finish()
             raise ServerStalled("the server does not respond") from None
