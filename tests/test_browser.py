@@ -1,11 +1,12 @@
-"""The documentation pages in a real browser, at the width of a desktop and of a phone."""
+"""The documentation pages in a real browser: dark on a phone, then light on a desktop."""
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, ViewportSize, expect, sync_playwright
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -18,9 +19,9 @@ QUIET = [
     "--disable-sync",
 ]
 TIMEOUT = 30_000  # milliseconds: the machine may be busy
-DESKTOP, PHONE = 1280, 390
-HEIGHT = 900
-WIDTHS = pytest.mark.parametrize("width", [DESKTOP, PHONE], ids=["desktop", "phone"])
+CONTRAST = Path(__file__).with_name("contrast.js").read_text()
+PHONE: ViewportSize = {"width": 390, "height": 900}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -48,8 +49,8 @@ def open_page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
         if not sent.url.startswith((url, f"blob:{url}", "data:")):
             complaints.append(sent.url)
 
-    def open_(path: str, width: int, **options: Any) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": HEIGHT}, **options)
+    def open_(path: str) -> Page:
+        page = browser.new_page(viewport=PHONE, color_scheme="dark")
         page.set_default_timeout(TIMEOUT)
         expect.set_options(timeout=TIMEOUT)
         page.on("console", note_error)
@@ -67,7 +68,7 @@ def test_a_newcomer_votes_in_swagger_ui(open_page: Callable[..., Page]) -> None:
 
     All requests are the examples given.
     """
-    page = open_page("/api/schema/swagger-ui/", PHONE)
+    page = open_page("/api/schema/swagger-ui/")
     assert _execute(page, "register") == 201
     assert _execute(page, "sign_in") == 200
     shown = _operation(page, "sign_in").locator(
@@ -78,41 +79,41 @@ def test_a_newcomer_votes_in_swagger_ui(open_page: Callable[..., Page]) -> None:
     page.locator(".modal-ux input").fill(access)
     page.locator(".modal-ux .authorize").click()
     page.locator(".modal-ux .btn-done").click()
-    assert _overflow(page) <= 0
-    page.set_viewport_size({"width": DESKTOP, "height": HEIGHT})
+    expect(page.locator("html.dark-mode")).to_be_attached()
+    _check_appearance(page)
+    _go_to_the_desktop(page)
     assert _execute(page, "search_movies") == 200
     assert _execute(page, "set_my_rating") == 201
     assert _execute(page, "search_movies") == 200
     found = _operation(page, "search_movies").locator(".live-responses-table")
     expect(found).to_contain_text('"my_rating": {')
+    _check_appearance(page)
     page.reload()
     expect(page.locator(".auth-wrapper .authorize.locked, .auth-wrapper .locked")).to_be_visible()
-    for width in (DESKTOP, PHONE):
-        page.set_viewport_size({"width": width, "height": HEIGHT})
-        assert _overflow(page) <= 0
 
 
-@WIDTHS
-def test_the_reference_shows_the_guide_and_every_operation(
-    open_page: Callable[..., Page], width: int
-) -> None:
-    page = open_page("/api/schema/redoc/", width)
+def test_the_reference_shows_the_guide_and_every_operation(open_page: Callable[..., Page]) -> None:
+    """In the colors that the browser prefers, even if that changes."""
+    page = open_page("/api/schema/redoc/")
     for heading in ("Getting started", "Freshness", "Rate limits", "Search movies", "Sign in"):
         expect(page.locator("h1, h2", has_text=heading).first).to_be_attached()
     expect(page.get_by_text("RFC 9457").first).to_be_attached()
-    assert _overflow(page) <= 0
+    menu = page.locator(".menu-content")
+    expect(menu).to_have_css("background-color", "rgb(31, 41, 55)")
+    page.locator("button", has_text="/movies/top/").click()  # shows the address
+    _check_appearance(page)
+    _go_to_the_desktop(page)
+    expect(menu).to_have_css("background-color", "rgb(250, 250, 250)")
+    page.locator("button", has_text="/movies/top/").click()
+    _check_appearance(page)
 
 
-@WIDTHS
-def test_the_list_of_problems_shows_an_entry(open_page: Callable[..., Page], width: int) -> None:
-    page = open_page("/api/schema/problems/#rate-limited", width)
+def test_the_list_of_problems_shows_an_entry(open_page: Callable[..., Page]) -> None:
+    page = open_page("/api/schema/problems/#rate-limited")
     expect(page.locator("#rate-limited")).to_be_in_viewport()
-    assert _overflow(page) <= 0
-
-
-def test_swagger_ui_is_dark_where_the_browser_is(open_page: Callable[..., Page]) -> None:
-    page = open_page("/api/schema/swagger-ui/", DESKTOP, color_scheme="dark")
-    expect(page.locator("html.dark-mode")).to_be_attached()
+    _check_appearance(page)
+    _go_to_the_desktop(page)
+    _check_appearance(page)
 
 
 def _operation(page: Page, name: str) -> Any:
@@ -130,8 +131,13 @@ def _execute(page: Page, name: str) -> int:
     return answer.value.status
 
 
-def _overflow(page: Page) -> int:
-    """By how many pixels the page is wider than the window."""
+def _go_to_the_desktop(page: Page) -> None:
+    page.set_viewport_size(DESKTOP)
+    page.emulate_media(color_scheme="light")
+
+
+def _check_appearance(page: Page) -> None:
+    """No text is hard to read, and the page is not wider than the window."""
+    assert page.evaluate(CONTRAST) == []
     root = "document.documentElement"
-    width: int = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
-    return width
+    assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 0

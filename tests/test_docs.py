@@ -1,4 +1,4 @@
-"""README, the guide and the docs: the commands work, and the links lead somewhere.
+"""README and the docs: the commands work, and the links lead somewhere.
 
 Blocks marked `sh` are executed, unless a comment above says why not. A block marked `json` after
 one is the output of the command, except for values that differ from run to run.
@@ -6,44 +6,16 @@ one is the output of the command, except for values that differ from run to run.
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import bash, blocks, executed
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-BLOCK = re.compile(
-    r"(?P<why><!-- not executed: .+? -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
 ADDRESS = "http://127.0.0.1:8000"
 VOLATILE = {"created_at", "updated_at", "next"}
-
-
-def blocks(path: Path) -> list[tuple[str, str, str]]:
-    """The code blocks of a page: language, code, and why a command is not executed."""
-    found = BLOCK.finditer(path.read_text(encoding="utf-8"))
-    return [(block["language"], block["code"], block["why"] or "") for block in found]
-
-
-def executed(path: Path) -> list[str]:
-    return [code for language, code, why in blocks(path) if language == "sh" and not why]
-
-
-def bash(script: str) -> str:
-    """What a script prints. It must succeed."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -58,28 +30,6 @@ def test_the_journey_of_the_readme_prints_what_it_shows(url: str) -> None:
     assert len(shown) == 4
     for number, expected in shown:
         assert stable(json.loads(printed[number - 1])) == stable(expected)
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_curl_example_of_the_guide_works(url: str) -> None:
-    (script,) = executed(ROOT / "movies/manual.md")
-    printed = bash(script.replace("https://movies.example.com", url))
-    assert '"my_rating":{"id":1,"rating_type":"UPVOTE"}' in printed
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_python_example_of_the_guide_works(url: str) -> None:
-    code = "\n".join(
-        code for language, code, _ in blocks(ROOT / "movies/manual.md") if language == "python"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace("https://movies.example.com", url)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert "'rating_type': 'UPVOTE'" in done.stdout
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

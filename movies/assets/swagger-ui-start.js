@@ -17,5 +17,6 @@ SwaggerUIBundle({
   tryItOutEnabled: true,
   displayRequestDuration: true,
   defaultModelsExpandDepth: 0,
+  syntaxHighlight: { theme: "tomorrow-night" },
   validatorUrl: null,
 });
