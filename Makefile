@@ -88,6 +88,7 @@ NEW_ENVIRONMENT := $(shell test ! -e .venv/made || $(PY) -c 'import pip' 2>&1 ||
 	$$($(PYTHON) -c 'import sys; print("Python %d.%d" % sys.version_info[:2])'); 3.11 or newer is needed)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call fail,$(PYTHON) has no venv module. \
 	On Debian and Ubuntu: apt install $(notdir $(PYTHON))-venv)
+	@echo "Creating an environment in .venv"
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
 	@touch $@
@@ -102,7 +103,7 @@ fail = { echo "Error: $(1), or name another Python: make $(or $(MAKECMDGOALS),ru
 LOG := .venv/pip.log
 UNREACHABLE := SSLError|NewConnectionError|NameResolutionError|ConnectTimeout|ConnectionError|ProxyError|ReadTimeout
 define install
-@echo "Installing $<; this may take a minute"
+@echo "Installing $<; this may take a few minutes"
 @$(PY) -m pip install --disable-pip-version-check --no-input --require-hashes -r $< >$(LOG) 2>&1 || \
 	if grep -qE '$(UNREACHABLE)' $(LOG); then \
 		echo "Error: the package index cannot be reached. Check the network and proxy, then run make again (details: $(LOG))" >&2; exit 1; \

@@ -2,19 +2,22 @@
 
 `MOVIES_CONFIG` selects the class: `development`, `testing` or `production`. Every setting can also
 be the content of a file: `DATABASE_URL_FILE=/run/secrets/database_url` sets `DATABASE_URL`.
-If settings are invalid, the process exits here, with one line for each of them.
+If settings are invalid, the process exits here, with one line for each of them. A name that is
+nearly that of a setting, and a key that production would refuse, are worth a warning.
 """
 
 import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from environs import EnvValidationError, FileAwareEnv, ValidationError, validate
 from redis import ConnectionPool, RedisError
 
@@ -39,6 +42,7 @@ if env_file := os.environ.get("MOVIES_ENV_FILE", str(ROOT / ".env")):
     if "MOVIES_ENV_FILE" in os.environ and not os.access(env_file, os.R_OK):
         sys.exit("Error: MOVIES_ENV_FILE must be a readable file, such as .env, or empty")
     env.read_env(env_file, recurse=False)
+GIVEN = {*os.environ, *(dotenv_values(env_file) if env_file else ())}  # names
 EXPECTED: dict[str, str] = {}  # what the value of each setting must be, with an example
 
 
@@ -64,9 +68,14 @@ def text(name: str, default: Any, must: str, pattern: str, *checks: Callable[[st
     return value or ("" if default is ... else default)
 
 
+def is_short(secret: str) -> bool:
+    """Whether a key has fewer than 32 bytes (RFC 7518 section 3.2)."""
+    return len(secret.encode(errors="surrogateescape")) < 32
+
+
 def strong(secret: str) -> None:
-    """Accept a key of at least 32 bytes (RFC 7518 section 3.2) or, outside production, any."""
-    if IN_PRODUCTION and len(secret.encode(errors="surrogateescape")) < 32:
+    """Accept a key that is not short or, outside production, any."""
+    if IN_PRODUCTION and is_short(secret):
         raise ValidationError("too short")
 
 
@@ -262,5 +271,22 @@ try:
     env.seal()
 except EnvValidationError as wrong:
     sys.exit("\n".join(f"Error: {name} must {EXPECTED[name]}" for name in wrong.error_messages))
+
+
+def warnings() -> Iterator[str]:
+    """What is probably a mistake in the environment."""
+    for name in ("JWT_SECRET_KEY", "JWT_SECRET_KEY_PREVIOUS"):
+        if (key := getattr(Config, name)) and is_short(key):
+            yield f"{name} has fewer than 32 bytes, which production refuses"
+    names = {*EXPECTED, "MOVIES_ENV_FILE"}
+    long_names = [name for name in names if "_" in name]  # a short one is near to many others
+    for name in sorted(GIVEN - names):
+        if name.removesuffix("_FILE") not in names:
+            for near in get_close_matches(name.removesuffix("_FILE"), long_names, 1, 0.85):
+                yield f"{name} is not a setting. Did you mean {near}?"
+
+
+for warning in warnings():
+    print(f"Warning: {warning}", file=sys.stderr)
 
 CONFIGS = {"development": Development, "testing": Testing, "production": Production}

@@ -4,6 +4,8 @@ Responses never contain text from the database or the provider.
 """
 
 import logging
+from dataclasses import replace
+from itertools import islice
 
 from flask import Flask, Response
 from marshmallow import ValidationError
@@ -16,6 +18,10 @@ from movies.errors import PROBLEMS, problem_of
 from movies.problems import Problem, problem_response
 
 log = logging.getLogger(__name__)
+
+# Of a 422: clients that make mistakes get to see them, but nobody gets back what they sent.
+MAX_ERRORS = 20  # members
+MAX_NAME = 100  # characters of a member's name
 
 
 def register_error_handlers(app: Flask) -> None:
@@ -39,7 +45,15 @@ def _respond(error: Exception) -> Response:
 
 def _invalid(error: ValidationError) -> Response:
     errors = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return problem_response(PROBLEMS[ValidationError], errors=errors)
+    listed = {_shortened(name): errors[name] for name in islice(errors, MAX_ERRORS)}
+    problem = PROBLEMS[ValidationError]
+    if more := len(errors) - len(listed):
+        problem = replace(problem, detail=f"{problem.detail} {more:,} more are not listed.")
+    return problem_response(problem, errors=listed)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def _database(error: Exception) -> Response:

@@ -154,7 +154,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
     EmailTaken: Problem(
         slug="email-taken",
         status=409,
-        detail="An account with this email address already exists.",
+        detail="An account with this email address already exists. Sign in, or register with "
+        "another one.",
         when="An account has this email address, in any letter case.",
         retry="Sign in, or register with another email address.",
     ),

@@ -32,6 +32,17 @@ from movies.web import IdConverter
 ALWAYS = (ValidationError, RateLimitExceeded, DBAPIError)
 WITH_TOKEN = (MissingToken, *INVALID_TOKEN)
 WITH_BODY = (InvalidJSON, UnreadableBody, RequestEntityTooLarge, UnsupportedMediaType)
+# The names of responses with several problems; others are named after their only problem.
+RESPONSE_NAMES = {
+    ("invalid-json", "unreadable-body"): "BadRequest",
+    (
+        *("expired-token", "malformed-token", "missing-token", "revoked-token"),
+        "wrong-token-type",
+    ): "Unauthorized",
+    ("expired-token", "malformed-token", "revoked-token", "wrong-token-type"): "InvalidToken",
+    ("password-checks-busy", "rate-limited"): "TooManyRequests",
+    ("database-unavailable", "provider-unavailable"): "ServiceUnavailable",
+}
 HEADERS = {
     "Retry-After": {
         "description": "Seconds after which to repeat the request",
@@ -192,11 +203,22 @@ def describe(api: Api) -> None:
     )
 
 
+def _response_name(response: dict[str, Any]) -> str:
+    """The name of a problem response that operations share; empty if it has none."""
+    examples = response["content"]["application/problem+json"]["examples"]
+    slugs = tuple(slug for slug in examples if slug != "about:blank")
+    if not slugs:
+        return "".join(examples["about:blank"]["value"]["title"].split())
+    if len(slugs) == 1:
+        return "".join(word.title() for word in str(slugs[0]).split("-"))
+    return RESPONSE_NAMES.get(slugs, "")
+
+
 def _share_responses(document: dict[str, Any]) -> None:
     """Move the problem responses that several operations have to `components`.
 
-    The most frequent one of a status is named after the status, others after their problems. Those
-    of 422 stay, since their examples belong to the operation.
+    Generators make types from their names. Those of 422 stay, since their examples belong to the
+    operation.
     """
     uses: Counter[tuple[str, bytes]] = Counter()
     responses: list[dict[str, Any]] = [
@@ -212,12 +234,8 @@ def _share_responses(document: dict[str, Any]) -> None:
     names: dict[tuple[str, bytes], str] = {}
     for (status, written), count in uses.most_common():
         response = orjson.loads(written)
-        examples = response["content"]["application/problem+json"]["examples"]
-        name = next(iter(examples.values()))["value"]["title"].replace(" ", "")
-        if name in shared:
-            slugs = [slug for slug in examples if slug != "about:blank"]
-            name = "Or".join(slug.title().replace("-", "") for slug in slugs)
-        if count > 1 and name not in shared:
+        name = _response_name(response)
+        if count > 1 and name and name not in shared:
             shared[name], names[status, written] = response, name
     for by_status in responses:
         for status, response in by_status.items():

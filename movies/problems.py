@@ -83,7 +83,7 @@ def problem_response(
     """The response that reports a problem, with further headers and members."""
     type_ = absolute_url(problem.path) if problem.path else "about:blank"
     response = cast(Response, current_app.json.response(problem.body(type_, **members)))
-    response.status_code = problem.status
+    response.status = f"{problem.status} {problem.title}"
     response.content_type = "application/problem+json"
     response.headers.update({**problem.headers, **(headers or {})})
     return response

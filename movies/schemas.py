@@ -167,5 +167,5 @@ class ProblemSchema(BaseSchema):
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),
-        metadata={"description": "With 422: what is wrong, by member or parameter"},
+        metadata={"description": "With 422: what is wrong, by member or parameter; at most 20"},
     )

@@ -172,11 +172,21 @@ def test_an_exception_is_reported_according_to_its_row(
     expected = {"type": type_, "title": title, "status": status}
     if status == 422:
         expected["errors"] = {"page": ["No."]}
-    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
+    assert (answer.status, answer.mimetype) == (f"{status} {title}", "application/problem+json")
     assert problem == expected
     assert detail.endswith(".")
     assert headers.items() <= dict(answer.headers).items()
     assert SECRET not in answer.text + str(answer.headers)
+
+
+def test_a_422_lists_20_members_by_short_names(client: FlaskClient) -> None:
+    """And says how many more there are: nobody gets back a megabyte that they sent."""
+    body = {f"{number:06}" * 20: number for number in range(8_000)}
+    problem = client.post("/api/v1/auth/token/", json=body).get_json()
+    assert len(problem["errors"]) == 20
+    assert {"email", "password"} <= set(problem["errors"])
+    assert max(map(len, problem["errors"])) == 101
+    assert problem["detail"].endswith(" 7,982 more are not listed.")
 
 
 def test_every_row_has_a_test() -> None:

@@ -96,7 +96,7 @@ def search_movies(parameters: dict[str, Any]) -> Any:
         set_header("Preference-Applied", f"wait={seconds}")
     found, movies = service.search(
         caller_id(),
-        parameters["query"],
+        parameters.get("query"),
         skip=offset_of(page, size),
         limit=size,
         accept=preferences.freshness(),

@@ -128,7 +128,6 @@ class QueryParameters(BaseSchema):
 
     query = Text(
         trim=True,
-        load_default=None,
         validate=validate.Length(1, 200),
         metadata={
             "description": "Text to search for. If it is omitted, the whole catalogue is listed",
