@@ -233,45 +233,37 @@ def test_keys_in_production_have_32_bytes(read: Callable[..., Any], name: str) -
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    {
-        "NOVEMBER7_TLL": "NOVEMBER7_TTL",
-        "CORS_ORIGIN": "CORS_ORIGINS",
-        "DATABASE_URI": "DATABASE_URL",
-        "RATE_LIMIT_ENABLED": "RATELIMIT_ENABLED",
-        "JWT_SECRET_KEYS_FILE": "JWT_SECRET_KEY",
-        "TRUSTED_PROXY": "TRUSTED_PROXIES",
-    }.items(),
+    [
+        ("NOVEMBER7_TLL", "NOVEMBER7_TTL"),
+        ("CORS_ORIGIN", "CORS_ORIGINS"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("JWT_SECRET_KEYS_FILE", "JWT_SECRET_KEY"),
+    ],
 )
 def test_a_name_that_is_nearly_a_setting_is_a_warning(
-    read: Callable[..., Any],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    name: str,
-    meant: str,
+    read: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, meant: str
 ) -> None:
     """In the environment as in the file."""
-    warning = f"Warning: {name} is not a setting. Did you mean {meant}?\n"
     (tmp_path / "env").write_text(f"{name}=60\n")
-    read(MOVIES_ENV_FILE=str(tmp_path / "env"))
-    assert capfd.readouterr().err == warning
-    read(**{name: "60", "MOVIES_ENV_FILE": ""})
-    assert capfd.readouterr().err == warning
+    for settings in (
+        {"MOVIES_ENV_FILE": str(tmp_path / "env")},
+        {"MOVIES_ENV_FILE": "", name: "x"},
+    ):
+        read(**settings)
+        warning = f"Warning: {name} is not a setting. Did you mean {meant}?\n"
+        assert capfd.readouterr().err == warning
 
 
-def test_other_names_are_no_warning(
-    read: Callable[..., Any], capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_other_names_are_no_warning(read: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """Those of orchestrators, databases and shells among them."""
-    (tmp_path / "key").write_text(SECRET)
-    names = "HOSTNAME VERSION PORTS REDIS_PORT REDIS_HOST MOVIES_PORT MOVIES_SERVICE_HOST SITE"
-    names += " POSTGRES_PASSWORD TEST_DATABASE_URL TEST_REDIS_URL PGHOST FLASK_APP PUBLIC_KEY"
-    read(**dict.fromkeys(names.split(), "x"), JWT_SECRET_KEY_FILE=str(tmp_path / "key"))
+    names = "HOSTNAME VERSION PORTS REDIS_PORT MOVIES_PORT MOVIES_SERVICE_HOST TEST_DATABASE_URL"
+    read(**dict.fromkeys(names.split(), "x"))
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["JWT_SECRET_KEY", "JWT_SECRET_KEY_PREVIOUS"])
 def test_a_short_key_is_a_warning_in_development(
-    read: Callable[..., Any], capfd: pytest.CaptureFixture[str], name: str
+    read: Any, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert getattr(read(**{name: "short"}), name) == "short"
     warning = f"Warning: {name} has fewer than 32 bytes, which production refuses\n"

@@ -28,7 +28,13 @@ const DARK = {
     links: { color: "#93c5fd", visited: "#93c5fd", hover: "#bfdbfe" },
   },
   sidebar: { backgroundColor: "#1f2937", textColor: "#e5e7eb", activeTextColor: "#93c5fd" },
-  rightPanel: { backgroundColor: "#0b1220" },
+  rightPanel: {
+    backgroundColor: "#0b1220",
+    servers: {
+      overlay: { backgroundColor: "#1f2937", textColor: "#e5e7eb" },
+      url: { backgroundColor: "#111827" },
+    },
+  },
   codeBlock: { backgroundColor: "#030712" },
   fab: { backgroundColor: "#374151", color: "#e5e7eb" },
 };

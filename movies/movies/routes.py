@@ -58,14 +58,14 @@ SEARCH_HEADERS = [
             " cached results ten times a minute."
         ),
         "schema": {"type": "string"},
-        "example": "max-age=60",
+        "example": "max-age=3600",
     },
     {
         "in": "header",
         "name": "Prefer",
         "description": "`wait=N`: wait no longer than N seconds for November 7 (RFC 7240)",
         "schema": {"type": "string"},
-        "example": "wait=2",
+        "example": "wait=10",
     },
 ]
 LOCATION = {"Location": {"description": "URL of the rating", "schema": {"type": "string"}}}

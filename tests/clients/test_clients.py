@@ -12,12 +12,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from accounts import Accounts
+from examples import code_in
 from flask import Flask
 
 from movies import openapi
 from movies.extensions import api
 
 HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+ADDRESS = "http://127.0.0.1:8000"
 OPENAPI_PYTHON_CLIENT = "openapi-python-client==0.29.1"
 pytestmark = [
     pytest.mark.registry,
@@ -74,13 +78,23 @@ def test_spectral_finds_nothing(document: Path) -> None:
     assert "No results with a severity of 'hint' or higher found!" in report
 
 
+@pytest.fixture
+def account(app: Flask) -> None:
+    """The account of the README."""
+    Accounts(app.test_client()).register("ada@example.com")
+
+
+@pytest.mark.usefixtures("account")
 def test_a_typescript_client_compiles_and_votes(url: str, document: Path) -> None:
     workspace = document.parent
+    (workspace / "readme.ts").write_text(code_in(README, "ts").replace(ADDRESS, url))
     run("npx", "openapi-typescript", document.name, "-o", "schema.d.ts", directory=workspace)
     run("npx", "tsc", "--project", ".", directory=workspace)
     assert run("node", "journey.js", url, directory=workspace).split() == ["1", "upvotes"]
+    assert "Inception 1\n" in run("node", "readme.js", directory=workspace)
 
 
+@pytest.mark.usefixtures("account")
 def test_a_python_client_is_generated_without_a_warning_and_votes(
     url: str, document: Path, tmp_path: Path
 ) -> None:
@@ -95,8 +109,7 @@ def test_a_python_client_is_generated_without_a_warning_and_votes(
         directory=tmp_path,
     )
     assert not re.search("warning|error", report, re.IGNORECASE)
-    journey = ("python", HERE / "journey.py", url)
-    done = run(
-        uv, "run", "--quiet", "--no-project", "--with", "./client", *journey, directory=tmp_path
-    )
-    assert done.strip() == "1 upvote"
+    python = (uv, "run", "--quiet", "--no-project", "--with", "./client", "python")
+    assert run(*python, HERE / "journey.py", url, directory=tmp_path).strip() == "1 upvote"
+    example = code_in(README, "python").replace(ADDRESS, url)
+    assert "Inception 1\n" in run(*python, "-c", example, directory=tmp_path)
