@@ -83,7 +83,7 @@ def story(app: Flask, stand_in: StandIn, clock: time_machine.Traveller) -> Itera
     def use_up_the_limit() -> None:
         clock.shift(20 * 60)  # the access token expires
         for _ in range(1200):
-            app.extensions["rate_limits"].hit(["api:user-1"])
+            app.extensions["rate_limits"].hit({"api:user-1": 0})
 
     def provider(**faults: float) -> Callable[[], None]:
         def change() -> None:
