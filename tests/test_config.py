@@ -254,9 +254,7 @@ def test_a_name_that_is_nearly_a_setting_is_a_warning(
 
 def test_other_names_are_no_warning(read: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """Those of orchestrators, databases and shells among them."""
-    read(
-        **dict.fromkeys("HOSTNAME VERSION PORTS REDIS_PORT MOVIES_PORT TEST_REDIS_URL".split(), "x")
-    )
+    read(HOSTNAME="x", VERSION="x", PORTS="x", REDIS_PORT="x", MOVIES_PORT="x", TEST_REDIS_URL="x")
     assert capfd.readouterr().err == ""
 
 
