@@ -30,7 +30,7 @@ def postgresql_database(purpose: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database that only this process uses."""
     name = f"movies_{purpose}_{os.getpid()}"
     try:
-        server = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
+        server = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=30)
     except psycopg.OperationalError:
         pytest.skip("PostgreSQL is not reachable")
     with server:
@@ -53,7 +53,7 @@ def redis_server() -> Iterator[str]:
         return
     url = _numbered(REDIS, int(WORKER.removeprefix("gw") or 0))
     try:
-        redis.Redis.from_url(url, socket_connect_timeout=1).ping()
+        redis.Redis.from_url(url, socket_connect_timeout=30).ping()
     except redis.RedisError:
         pytest.skip("Redis is not reachable, and redis-server is not installed")
     yield url

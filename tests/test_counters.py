@@ -34,8 +34,12 @@ class OwnRedis:
         self._port = free_port()
         self._command = [binary, "--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
         self._command += ["--dir", str(directory)]
-        self.client = Redis(port=self._port, socket_timeout=0.2, retry=Retry(NoBackoff(), 1))
+        self.client = self.connect(30)
         self.start()
+
+    def connect(self, timeout: float) -> Redis:
+        """A client that waits for a response for this number of seconds."""
+        return Redis(port=self._port, socket_timeout=timeout, retry=Retry(NoBackoff(), 1))
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
@@ -102,13 +106,14 @@ def test_a_redis_that_hangs_is_left_alone(
     own_redis: OwnRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One hit waits for it, the others do not ask it."""
-    counting = Counters(RedisStore(own_redis.client))
-    hits(counting, 1)
-    own_redis.process.send_signal(signal.SIGSTOP)
-    try:
-        assert hits(counting, 50) == list(range(2, 52))
-    finally:
-        own_redis.process.send_signal(signal.SIGCONT)
+    with closing(own_redis.connect(0.2)) as client:
+        counting = Counters(RedisStore(client))
+        hits(counting, 1)
+        own_redis.process.send_signal(signal.SIGSTOP)
+        try:
+            assert hits(counting, 50) == list(range(2, 52))
+        finally:
+            own_redis.process.send_signal(signal.SIGCONT)
     assert messages(caplog) == [FAILED]
 
 

@@ -74,7 +74,9 @@ def test_readiness_does_not_wait_for_a_database_that_hangs(
 ) -> None:
     """The second caller does not wait at all: the check it would join is already late."""
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.2)
-    app = make_app(DATABASE_URL=f"postgresql://postgres@127.0.0.1:{silent_server}/nothing")
+    app = make_app(
+        DATABASE_URL=f"postgresql://postgres@127.0.0.1:{silent_server}/nothing?connect_timeout=2"
+    )
     client = app.test_client()
     assert client.get("/health/ready").status_code == 503
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.0)

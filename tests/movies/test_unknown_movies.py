@@ -58,6 +58,7 @@ def vote(client: FlaskClient, movie_id: str, headers: Headers) -> TestResponse:
     return client.put(path, json={"rating_type": "UPVOTE"}, headers=headers)
 
 
+ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ways = pytest.mark.parametrize(
     ("call", "found"), [(read, 200), (rate, 201), (vote, 201)], ids=["GET", "POST", "PUT"]
 )
@@ -96,6 +97,7 @@ def test_a_movie_that_is_not_in_the_catalogue_is_404(
 
 
 @ways
+@ONE_DATABASE
 @pytest.mark.parametrize(
     ("faults", "status"), [(Faults(refuse=1), 503), (Faults(hang=1), 504)], ids=["503", "504"]
 )
@@ -158,6 +160,7 @@ def test_the_catalogue_is_walked_again_when_it_is_stale(
     assert vote(client, movie["id"], me).status_code == 201
 
 
+@pytest.mark.usefixtures("no_backoff")
 def test_an_unknown_movie_is_503_if_the_walk_is_stale_and_november_7_is_down(
     app: Flask,
     client: FlaskClient,
@@ -168,7 +171,6 @@ def test_an_unknown_movie_is_503_if_the_walk_is_stale_and_november_7_is_down(
     assert vote(client, str(uuid4()), me).status_code == 404
     clock.shift(60)
     stand_in.stop()
-    app.extensions["november7"].deadline = 0.3
     answer = vote(client, str(uuid4()), me)
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
 
@@ -210,9 +212,10 @@ def test_a_walk_ends_when_it_finds_the_movie(
     assert skips(stand_in) == [0, 1000]
 
 
+@ONE_DATABASE
 def test_a_walk_has_one_deadline(make_app: Callable[..., Flask], stand_in: StandIn) -> None:
     stand_in.catalogue = LARGE
-    client = make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=0.6).test_client()
+    client = make_app(NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=1).test_client()
     headers = Accounts(client).headers()
-    stand_in.faults = Faults(latency=(0.25, 0.25))
+    stand_in.faults = Faults(latency=(0.4, 0.4))
     assert vote(client, str(uuid4()), headers).status_code == 504

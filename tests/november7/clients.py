@@ -1,16 +1,19 @@
 """Clients of the stand-in provider, and the movies and searches of the tests."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from helpers import counted, eventually
 from redis import Redis
 
 from movies.november7.blocks import Page
 from movies.november7.cache import MEMORY_SECONDS, BlockCache, open_store
 from movies.november7.client import Client
 from movies.november7.errors import Unavailable
+from movies.november7.sample.catalogue import Answer, Catalogue
 from movies.november7.session import ProviderSession
 from movies.november7.transport import BoundedHTTPAdapter
 
@@ -56,6 +59,22 @@ def movie(number: int = 1, **members: Any) -> Any:
         "rating": 7.5,
         **members,
     }
+
+
+class JoinedCatalogue(Catalogue):
+    """A catalogue that answers once a number of `callers` have joined fetches in progress."""
+
+    def __init__(self, movies: Sequence[Any], callers: int) -> None:
+        super().__init__(movies)
+        self._expected = self._joined() + callers
+
+    def answer(self, method: str, target: str) -> Answer:
+        assert eventually(lambda: self._joined() >= self._expected)
+        return super().answer(method, target)
+
+    @staticmethod
+    def _joined() -> float:
+        return counted("november7_fetches_joined_total")
 
 
 def search(client: Client, query: str = QUERY) -> Page:

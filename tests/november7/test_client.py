@@ -22,8 +22,19 @@ from movies.november7.errors import (
     TimedOut,
     Unavailable,
 )
-from movies.november7.sample.catalogue import Answer, Catalogue
-from november7.clients import FAULT_KINDS, LONG, QUERY, SHORT, STALE, TTL, movie, search, titles
+from movies.november7.sample.catalogue import Catalogue
+from november7.clients import (
+    FAULT_KINDS,
+    LONG,
+    QUERY,
+    SHORT,
+    STALE,
+    TTL,
+    JoinedCatalogue,
+    movie,
+    search,
+    titles,
+)
 from stand_in.server import Faults, StandIn
 
 
@@ -145,14 +156,7 @@ def test_a_page_without_movies_is_cached(client: Client, stand_in: StandIn) -> N
 
 def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn) -> None:
     """Of ten simultaneous callers, one has a miss and nine join its fetch."""
-    joined = counted("november7_fetches_joined_total")
-
-    class Waiting(Catalogue):
-        def answer(self, method: str, target: str) -> Answer:
-            assert eventually(lambda: counted("november7_fetches_joined_total") == joined + 9)
-            return super().answer(method, target)
-
-    stand_in.catalogue = Waiting(stand_in.catalogue.movies)
+    stand_in.catalogue = JoinedCatalogue(stand_in.catalogue.movies, callers=9)
     pages = [got.result() for got in in_threads(10, lambda: search(client))]
     assert sorted(page.source for page in pages) == ["collapsed"] * 9 + ["miss"]
     assert len(stand_in.requests) == 1

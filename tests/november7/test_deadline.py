@@ -53,12 +53,15 @@ def test_an_answer_in_time_is_read_whole(wire: BoundedHTTPAdapter, stand_in: Sta
 
 
 def test_a_connection_is_kept_for_the_next_request(
-    wire: BoundedHTTPAdapter, stand_in: StandIn
+    wire: BoundedHTTPAdapter, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline of one request does not end the next."""
-    read(wire, stand_in, 1)
-    stand_in.faults = Faults(latency=(1.1, 1.1))
-    read(wire, stand_in, 10)
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(deadline, "time", clock)
+    read(wire, stand_in, LIMIT)
+    clock.now += 2 * LIMIT
+    read(wire, stand_in, LIMIT)
     pools = wire.poolmanager.pools
     (pool,) = (pools[key] for key in pools.keys())  # noqa: SIM118  it isn't iterable
     assert (pool.num_requests, pool.num_connections) == (2, 1)
@@ -96,7 +99,7 @@ def test_each_read_may_take_the_time_that_is_left(monkeypatch: pytest.MonkeyPatc
 def test_every_thread_has_its_own_deadline(wire: BoundedHTTPAdapter, stand_in: StandIn) -> None:
     stand_in.faults = Faults(latency=(0.3, 0.3))
     with ThreadPoolExecutor(2) as pool:
-        long = pool.submit(read, wire, stand_in, 10)
+        long = pool.submit(read, wire, stand_in, LIMIT)
         with pytest.raises(Timeout):
             pool.submit(read, wire, stand_in, 0.1).result()
         assert long.result()

@@ -1,9 +1,9 @@
 """One fetch for all processes that share a Redis. Two clients represent two processes."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -16,8 +16,9 @@ from movies.november7 import shared_singleflight as module
 from movies.november7.client import Client
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadStatus, TimedOut, Unavailable
+from movies.november7.sample.catalogue import Answer
 from movies.november7.shared_singleflight import SharedSingleFlight
-from november7.clients import QUERY, build_client, unreachable_redis
+from november7.clients import QUERY, JoinedCatalogue, unreachable_redis
 from stand_in.server import Faults, StandIn
 
 LEASE_KEY = "test-flight:k"
@@ -35,7 +36,7 @@ class Fetch:
     def lead(self) -> str:
         self.calls += 1
         self.begun.set()
-        self.let_go.wait(5)
+        self.let_go.wait(30)
         if self._failure:
             raise self._failure
         self.page = "page"
@@ -62,7 +63,7 @@ def leader_and_follower(redis: Redis, fetch: Fetch) -> list[Future[Any]]:
     watched = Watched(connection_pool=redis.connection_pool)
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(fetch.by, redis)
-        fetch.begun.wait(5)
+        fetch.begun.wait(30)
         follower = pool.submit(fetch.by, watched)
         assert eventually(lambda: watched.following)
         fetch.let_go.set()
@@ -115,25 +116,29 @@ def test_only_one_follower_replaces_a_dead_leader(redis: Redis) -> None:
     fetch = Fetch()
     with ThreadPoolExecutor(5) as pool:
         followers = [pool.submit(fetch.by, redis) for _ in range(5)]
-        fetch.begun.wait(5)
+        fetch.begun.wait(30)
         fetch.let_go.set()
     assert [follower.result() for follower in followers] == ["page"] * 5
     assert fetch.calls == 1
 
 
 def test_a_lease_is_short_and_renewed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEASE", 0.15)
-    fetch, taken = Fetch(), threading.Event()
+    monkeypatch.setattr(module, "LEASE", 2.0)
+    fetch = Fetch()
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(fetch.by, redis)
-        fetch.begun.wait(5)
-        token = redis.get(LEASE_KEY)
-        taken.wait(0.4)  # more than two leases
-        held, left = redis.get(LEASE_KEY), redis.pttl(LEASE_KEY)
+        fetch.begun.wait(30)
+        token, lefts = redis.get(LEASE_KEY), [redis.pttl(LEASE_KEY)]
+
+        def is_renewed() -> bool:
+            lefts.append(redis.pttl(LEASE_KEY))
+            return any(later > earlier for earlier, later in pairwise(lefts))
+
+        renewed, held = eventually(is_renewed), redis.get(LEASE_KEY)
         fetch.let_go.set()
     assert leader.result() == "page"
-    assert held == token
-    assert left in range(1, 151)
+    assert (renewed, held) == (True, token)
+    assert set(lefts) <= set(range(1, 2001))
 
 
 def test_a_lease_is_released(redis: Redis) -> None:
@@ -179,11 +184,8 @@ def test_without_redis_every_process_fetches(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.fixture
-def clients(stand_in: StandIn, tmp_path: Path, redis: Redis) -> Iterator[list[Client]]:
-    clients = [build_client(stand_in.url, tmp_path, redis=redis) for _ in range(2)]
-    yield clients
-    for client in clients:
-        client.close()
+def clients(make_client: Callable[..., Client], redis: Redis) -> list[Client]:
+    return [make_client(redis=redis) for _ in range(2)]
 
 
 def search_everywhere(clients: list[Client]) -> list[Future[Any]]:
@@ -197,7 +199,7 @@ def search_everywhere(clients: list[Client]) -> list[Future[Any]]:
 
 
 def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]) -> None:
-    stand_in.faults = Faults(latency=(0.1, 0.1))
+    stand_in.catalogue = JoinedCatalogue(stand_in.catalogue.movies, callers=18)
     pages = [got.result() for got in search_everywhere(clients)]
     assert {page.total for page in pages} == {5}
     assert len(stand_in.requests) == 1
@@ -205,18 +207,28 @@ def test_all_processes_make_one_request(stand_in: StandIn, clients: list[Client]
 
 def test_all_processes_share_a_failure(stand_in: StandIn, clients: list[Client]) -> None:
     """It takes as many requests as one fetch."""
-    stand_in.faults = Faults(refuse=1, latency=(0.1, 0.1), codes=(422,))
+    stand_in.catalogue = JoinedCatalogue(stand_in.catalogue.movies, callers=18)
+    stand_in.faults = Faults(refuse=1, latency=(0.3, 0.3), codes=(422,))
     failures = {type(got.exception()).__name__ for got in search_everywhere(clients)}
     assert failures == {"InvalidRequest"}
     assert len(stand_in.requests) == 1
 
 
-def test_all_processes_refresh_once(stand_in: StandIn, clients: list[Client]) -> None:
+def test_all_processes_refresh_once(
+    stand_in: StandIn, clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, answer = threading.Event(), stand_in.catalogue.answer
+
+    def answer_later(method: str, target: str) -> Answer:
+        let_go.wait(30)
+        return answer(method, target)
+
     with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
         clients[0].search(QUERY, skip=0, limit=3)
         clock.shift(61)
-        stand_in.faults = Faults(latency=(0.1, 0.1))
+        monkeypatch.setattr(stand_in.catalogue, "answer", answer_later)
         pages = [got.result() for got in search_everywhere(clients)]
+        let_go.set()
         assert {page.source for page in pages} == {"stale"}
         assert eventually(lambda: clients[1].search(QUERY, skip=0, limit=3).source == "hit")
     assert len(stand_in.requests) == 2
