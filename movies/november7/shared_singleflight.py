@@ -29,6 +29,7 @@ LEASE = 1.5  # seconds
 POLL = 0.025  # seconds
 OUTCOME_TTL = 10  # seconds for which an outcome is kept for the followers
 SUCCESS = b"success"
+RENEWAL = "november7-lease-renewal"  # name of the thread
 
 
 class SharedSingleFlight:
@@ -95,8 +96,9 @@ class SharedSingleFlight:
     def _leading(self, lease: Lock, token: str) -> Iterator[None]:
         """Renew the lease while the block runs, then publish its outcome and release the lease."""
         over = threading.Event()
+        renewal = threading.Thread(target=_renew, args=(lease, over), name=RENEWAL, daemon=True)
         try:
-            threading.Thread(target=_renew, args=(lease, over), daemon=True).start()
+            renewal.start()
         except RuntimeError:  # the lease expires early: at worst another process fetches too
             log.warning("no thread could be started to renew a lease")
         outcome = SUCCESS
@@ -112,6 +114,8 @@ class SharedSingleFlight:
             raise
         finally:
             over.set()
+            if renewal.is_alive():  # it must not use connections that the client closes
+                renewal.join()
             with suppress(RedisError):
                 self._redis.set(self._name("outcome", token), outcome, ex=OUTCOME_TTL)
                 lease.release()

@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from helpers import eventually
 from redis import Redis
+from redis.lock import Lock
 
 from movies.november7 import shared_singleflight as module
 from movies.november7.client import Client
@@ -146,6 +147,28 @@ def test_a_lease_is_released(redis: Redis) -> None:
     fetch.let_go.set()
     fetch.by(redis)
     assert not redis.exists(LEASE_KEY)
+
+
+def test_a_slow_renewal_of_a_lease_ends_with_the_fetch(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it could use a connection while the client closes it."""
+    monkeypatch.setattr(module, "LEASE", 0.3)
+    fetch, renewing = Fetch(), threading.Event()
+    reacquire = Lock.reacquire
+
+    def slow(lease: Lock) -> Any:
+        renewing.set()
+        threading.Event().wait(0.2)
+        return reacquire(lease)
+
+    monkeypatch.setattr(Lock, "reacquire", slow)
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(fetch.by, redis)
+        assert renewing.wait(5)
+        fetch.let_go.set()
+        assert leader.result() == "page"
+        assert module.RENEWAL not in {thread.name for thread in threading.enumerate()}
 
 
 def test_outcomes_expire(redis: Redis) -> None:
