@@ -129,19 +129,21 @@ def _prepared_result(
 
 def _result(driver: Any) -> Any:
     """The last result that the server sends. Raises psycopg.Error."""
-    pgconn, result = driver.pgconn, None
+    pgconn, last = driver.pgconn, None
     while pgconn.flush():
         _wait(driver, select.POLLIN | select.POLLOUT)
     while True:
         while pgconn.is_busy():
             _wait(driver, select.POLLIN)
-        following = pgconn.get_result()
-        if following is None:
+        result = pgconn.get_result()
+        if result is None:
             break
-        result = following
-    if result is None or result.status == ExecStatus.FATAL_ERROR:
-        raise _error(result)
-    return result
+        last = result
+    if last is None:
+        raise psycopg.OperationalError("the server sent no response")
+    if last.status == ExecStatus.FATAL_ERROR:
+        raise _error(last)
+    return last
 
 
 def _wait(driver: Any, events: int) -> None:

@@ -21,23 +21,23 @@ T = TypeVar("T")
 
 
 class Database(SQLAlchemy):
-    """The database of an application. Transactions use `session`, single SELECTs `fetch_all`."""
+    """The database of an application. Its pools are those for transactions and for READS."""
 
     def fetch_all(self, statement: Statement, **parameters: Any) -> list[Any]:
         """All rows of one SELECT. It is repeated once if that may help."""
-        engine = self.engines[READS]
         try:
-            with Connection(engine) as connection:
-                return connection.run(statement, **parameters)
+            return self._run(READS, statement, parameters)
         except DBAPIError as error:
             if not (is_lost_connection(error) or is_conflict(error)):
                 raise
-        with Connection(engine) as connection:
-            return connection.run(statement, **parameters)
+            return self._run(READS, statement, parameters)
 
     def execute_alone(self, statement: Statement, **parameters: Any) -> list[Any]:
         """The rows that one writing statement on PostgreSQL returns. It commits by itself."""
-        with Connection(self.engine) as connection:
+        return self._run(None, statement, parameters)
+
+    def _run(self, pool: str | None, statement: Statement, parameters: dict[str, Any]) -> list[Any]:
+        with Connection(self.engines[pool]) as connection:
             return connection.run(statement, **parameters)
 
     @contextmanager
@@ -50,7 +50,7 @@ class Database(SQLAlchemy):
     def retried(self, function: Callable[P, T]) -> Callable[P, T]:
         """Run `function` again when the database undid its transaction because of a conflict.
 
-        `function` runs one transaction of `session` and commits it last.
+        `function` runs one transaction and commits it last.
         """
 
         @wraps(function)
