@@ -12,13 +12,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import gateways
+from bench import gateways, processor
 from bench.figures import FIGURES, Row
 from bench.load import TooNoisy
 from bench.plot import plot
 from bench.stack import Missing, Stack
 
 FIGURES["gateways"] = gateways.run
+FIGURES["processor"] = processor.processor
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -239,19 +239,22 @@ class Stack:
         api.migrate()
         return self._open.enter_context(api.serving(users=users))
 
-    def floor(self, api: Api) -> Target:
-        """The floor on a server of its own, which accepts the tokens of `api`."""
-        url = api.settings["DATABASE_URL"]
-        engine = engine_of(url)
+    def floor_settings(self, api: Api) -> dict[str, str]:
+        """The settings of a floor on the database of `api`, which gets a table for it."""
+        engine = engine_of(api.settings["DATABASE_URL"])
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS floor (id TEXT PRIMARY KEY)")
         engine.dispose()
+        return {"FLOOR_DATABASE_URL": engine.url.render_as_string(hide_password=False)}
+
+    def floor(self, api: Api) -> Target:
+        """The floor on a server of its own, which accepts the tokens of `api`."""
         directory, port = self.directory(), free_port()
         environment = {
             **api.environment,
+            **self.floor_settings(api),
             "PORT": str(port),
             "INSTANCE_DIR": str(directory / "instance"),
-            "FLOOR_DATABASE_URL": engine.url.render_as_string(hide_password=False),
         }
         command = [sys.executable, "-m", "gunicorn", "bench.floor:app"]
         log = directory / "floor.log"
