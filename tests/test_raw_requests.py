@@ -58,6 +58,12 @@ def send(app: Served, data: bytes) -> Response:
     [
         pytest.param(CHUNKED + b"zz\r\n" + BODY + b"\r\n0\r\n\r\n", id="size is no number"),
         pytest.param(CHUNKED + b"-5\r\n" + BODY + b"\r\n0\r\n\r\n", id="size is negative"),
+        pytest.param(CHUNKED + b"0xe\r\n" + BODY + b"\r\n0\r\n\r\n", id="size has a prefix"),
+        pytest.param(CHUNKED + b"e_0\r\n" + BODY + b"\r\n0\r\n\r\n", id="size has a separator"),
+        pytest.param(CHUNKED + b"f" * 20 + b"\r\n" + BODY, id="size is enormous"),
+        pytest.param(CHUNKED + b"e\n" + BODY + b"\n0\n\n", id="lines end in LF"),
+        pytest.param(CHUNKED + b"e\r\n" + BODY + b"\r\n0\r\nx\r\n\r\n", id="bad trailer"),
+        pytest.param(CHUNKED + b"e\r\n" + BODY + b"\r\n0\r\n", id="last chunk is cut"),
         pytest.param(CHUNKED + b"\r\n", id="size is empty"),
         pytest.param(CHUNKED + b"e" * 5000, id="size has no end"),
         pytest.param(CHUNKED + b"ff\r\n" + BODY, id="chunk is cut"),
@@ -73,6 +79,10 @@ def send(app: Served, data: bytes) -> Response:
         pytest.param(POST + b"Content-Length: -1\r\n\r\n" + BODY, id="length is negative"),
         pytest.param(
             POST + b"Content-Length: 1\r\nContent-Length: 14\r\n\r\n" + BODY, id="two lengths"
+        ),
+        pytest.param(
+            POST + b"Content-Length: 14\r\nTransfer-Encoding: chunked\r\n\r\n" + BODY,
+            id="length and chunks",
         ),
         pytest.param(
             POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + BODY, id="unsupported coding"

@@ -15,8 +15,11 @@ from helpers import eventually
 from launcher import ROOT
 from served import WORKERS, Served, served
 
+from movies.client_socket import READ_AHEAD
+
 SOCKETS = 300 * WORKERS  # more than there are threads
 MAX_WAIT = 8  # seconds; a blocked request would take longer
+
 [script] = (ROOT / "movies" / "assets" / "vendor").glob("redoc-*.js")
 SCRIPT = f"/api/schema/assets/{script.name}".encode()  # larger than the buffers of a socket
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
@@ -35,6 +38,17 @@ def silent(app: Served) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
         client.settimeout(30)
         client.sendall(LIVE)
+        yield client
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stalled(app: Served) -> Iterator[socket.socket]:
+    """A client that sends half a large body before all tests, and nothing more."""
+    with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
+        client.settimeout(30)
+        head = b"POST /api/v1/auth/verify/ HTTP/1.1\r\nHost: localhost\r\n"
+        head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        client.sendall(head % (4 * READ_AHEAD) + b" " * (2 * READ_AHEAD))
         yield client
 
 
@@ -213,7 +227,12 @@ def test_a_client_that_sends_half_a_request_gets_408(app: Served, silent: socket
     assert app.metric('http_requests_total{method="other",route="refused",status="408"}') >= 1
 
 
+def test_a_client_that_sends_half_a_large_body_gets_400(stalled: socket.socket) -> None:
+    head, body = response_of(stalled)
+    assert (head.split()[1], json.loads(body)["status"]) == (b"400", 400)
+
+
 def test_a_connection_that_was_idle_for_ten_seconds_is_still_served(idle: socket.socket) -> None:
-    """The test before this one has waited for that long."""
+    """The tests before this one have waited for that long."""
     idle.sendall(LIVE + b"\r\n")
     assert idle.recv(12) == b"HTTP/1.1 200"

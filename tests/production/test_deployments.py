@@ -379,7 +379,7 @@ def test_a_parameter_that_is_not_utf_8_is_named(
 
 
 def test_the_server_has_the_committed_document(sqlite_alone: Deployment) -> None:
-    """The tests of its patterns, ids and components are in tests/test_pages.py."""
+    """The tests of its patterns, ids and components are in tests/test_openapi.py."""
     served = sqlite_alone.api.ask("GET", "/api/schema/").text
     committed = (ROOT / "docs/openapi.json").read_text()
     assert json.loads(served.replace(sqlite_alone.api.url, EXAMPLE_URL)) == json.loads(committed)
