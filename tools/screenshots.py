@@ -14,7 +14,11 @@ from werkzeug.serving import make_server
 from movies import create_app
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
-PAGES = {"redoc": "/api/schema/redoc/", "swagger-ui": "/api/schema/swagger-ui/"}
+# The path of each page, and a selector of what it shows when it is complete.
+PAGES = {
+    "redoc": ("/api/schema/redoc/", ".menu-content"),
+    "swagger-ui": ("/api/schema/swagger-ui/", ".opblock"),
+}
 SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
@@ -28,9 +32,10 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for name, path in PAGES.items():
+        for name, (path, content) in PAGES.items():
             page = browser.new_page(viewport=SIZE)
-            page.goto(f"http://127.0.0.1:{server.server_port}{path}", wait_until="networkidle")
+            page.goto(f"http://127.0.0.1:{server.server_port}{path}")
+            page.locator(content).first.wait_for()
             page.screenshot(path=IMAGES / f"{name}.png")
         browser.close()
     server.shutdown()
