@@ -30,7 +30,10 @@ TIMEOUT = 30_000  # milliseconds: the machine may be busy
 CONTRAST = Path(__file__).with_name("contrast.js").read_text()
 PHONE: ViewportSize = {"width": 390, "height": 900}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
 
 
 @pytest.fixture(scope="module")

@@ -183,6 +183,7 @@ def server(provider: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
+@pytest.mark.slow
 def test_in_production_every_line_is_json_gunicorns_included(server: Served) -> None:
     server.search("matrix", headers={**server.headers, "X-Request-ID": "the-id"})
     lines = [json.loads(line) for line in server.log.splitlines()]
@@ -198,6 +199,7 @@ def test_in_production_every_line_is_json_gunicorns_included(server: Served) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_trace_reaches_the_provider(server: Served, provider: StandIn) -> None:
     server.search("traced", headers={**server.headers, "traceparent": TRACEPARENT})
     assert any(TRACE_ID in headers.get("traceparent", "") for headers in provider.headers)
@@ -217,6 +219,7 @@ def table(heading: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_the_documented_metrics_are_those_that_exist(server: Served) -> None:
     server.search("matrix")
     text = server.ask("GET", "/metrics").text
@@ -224,6 +227,7 @@ def test_the_documented_metrics_are_those_that_exist(server: Served) -> None:
     assert existing == table("Metrics")
 
 
+@pytest.mark.slow
 def test_the_documented_fields_are_those_of_the_log(server: Served) -> None:
     server.search("matrix")
     lines = [json.loads(line) for line in server.log.splitlines()]

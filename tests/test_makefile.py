@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from clean_environment import ROOT
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = (
     "run test test-fast dev november7 lint format migrate bench lock upgrade-deps openapi "

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from served import Served, served
 
+pytestmark = pytest.mark.slow
+
 POST = (
     b"POST /api/v1/auth/verify/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 )

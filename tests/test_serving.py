@@ -18,6 +18,8 @@ from served import WORKERS, Served, served
 
 from movies.worker import MAX_UNSENT
 
+pytestmark = pytest.mark.slow
+
 SEARCHES = "november7_cache_total"
 
 

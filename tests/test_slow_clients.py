@@ -17,6 +17,8 @@ from served import WORKERS, Served, served
 
 from movies.client_socket import READ_AHEAD
 
+pytestmark = pytest.mark.slow
+
 SOCKETS = 300 * WORKERS  # more than there are threads
 MAX_WAIT = 8  # seconds; a blocked request would take longer
 

@@ -21,6 +21,8 @@ from services import postgresql_database
 
 from stand_in.server import StandIn
 
+pytestmark = pytest.mark.slow
+
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 

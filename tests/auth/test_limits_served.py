@@ -14,6 +14,8 @@ from served import WORKERS, Served, served
 
 from movies.auth.passwords import MAX_CALLERS
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "/api/v1/auth/token/"
 REGISTER = "/api/v1/users/register/"
 COSTLY = "4@8({[<369&1!|0$57+%2" * 6  # one of those that take longest to judge
