@@ -44,7 +44,7 @@ def test_parameters_of_the_url_take_effect(
     make_app: Callable[..., Flask], database_url: str
 ) -> None:
     parameters = "options=-c%20search_path%3Dtenant%20-c%20lock_timeout%3D1234"
-    url = f"{database_url}?{parameters}&application_name=movies&prepare_threshold=0"
+    url = f"{database_url}&{parameters}&application_name=movies&prepare_threshold=0"
     app = make_app(DATABASE_URL=url)
     with app.app_context():
 

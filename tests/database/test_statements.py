@@ -82,7 +82,7 @@ def test_statements_are_prepared_unless_the_url_forbids_it(
     make_app: Callable[..., Flask], database_url: str
 ) -> None:
     """PgBouncer before 1.21 does not support prepared statements in transaction mode."""
-    for parameters, expected in (("", 1), ("?prepare_threshold=0", 0)):
+    for parameters, expected in (("", 1), ("&prepare_threshold=0", 0)):
         with make_app(DATABASE_URL=database_url + parameters).app_context():
             assert db.fetch_all(PREPARED) == [(expected,)]
             db.dispose()
