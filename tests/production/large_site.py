@@ -1,8 +1,10 @@
 """A server with a large catalogue, with its provider, its database and a clock that tests move."""
 
+import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +14,7 @@ import sqlalchemy as sa
 from redis import Redis
 from served import Served
 
-from movies.november7.blocks import SEARCH_BLOCK, BlockKey
+from movies.november7.blocks import SEARCH_BLOCK, BlockKey, encode
 from movies.november7.cache import open_store
 from movies.november7.sample.catalogue import Answer, Catalogue
 from movies.november7.store import Store
@@ -134,6 +136,17 @@ class LargeSite:
     def key_of(self, text: str) -> str:
         """The key of the first page of a search."""
         return BlockKey(text, 0, SEARCH_BLOCK).cache_key(f"{self.provider.url}movies/")
+
+    def cache_empty_pages(self, number: int, *, expires_at: float) -> list[str]:
+        """Store a page without movies for each of `number` texts in SQLite; returns the texts."""
+        texts = [f"{count} of many" for count in range(number)]
+        page = json.dumps({"total": 0, "items": []}).encode()
+        with closing(sqlite3.connect(self.directory / CACHE_FILE)) as file, file:
+            file.executemany(
+                "INSERT OR REPLACE INTO entries VALUES (?, 1, ?, ?)",
+                [(self.key_of(text), expires_at, encode(page, 1, expires_at)) for text in texts],
+            )
+        return texts
 
     def movie(self, movie_id: str) -> requests.Response:
         return self.api.ask("GET", f"/api/v1/movies/{movie_id}/")

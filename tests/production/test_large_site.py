@@ -2,12 +2,11 @@
 
 import json
 import resource
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -29,7 +28,6 @@ from served import served
 from services import postgresql_database
 from test_exhaustion import limited
 
-from movies.november7.blocks import encode
 from movies.november7.refresher import MAX_PENDING
 from movies.november7.sqlite_store import WAL_BYTES
 from stand_in.server import Faults, StandIn
@@ -243,21 +241,9 @@ def test_the_deletion_of_a_large_account_delays_no_voter(site: LargeSite) -> Non
     )
 
 
-def many_pages(site: LargeSite, number: int, expires_at: float) -> list[str]:
-    """Cache an empty page for each of `number` texts, oldest of all; the texts."""
-    texts = [f"{number} of many" for number in range(number)]
-    page = json.dumps({"total": 0, "items": []}).encode()
-    with closing(sqlite3.connect(site.directory / CACHE_FILE)) as file, file:
-        file.executemany(
-            "INSERT OR REPLACE INTO entries VALUES (?, 1, ?, ?)",
-            [(site.key_of(text), expires_at, encode(page, 1, expires_at)) for text in texts],
-        )
-    return texts
-
-
 @only_on_sqlite
 def test_pages_past_their_stale_window_are_deleted_a_few_at_a_time(site: LargeSite) -> None:
-    many_pages(site, EXPIRED, expires_at=2.0)
+    site.cache_empty_pages(EXPIRED, expires_at=2.0)
     for number in range(10):
         assert site.api.search(f"stored while others expire {number}").ok
     with site.store() as store:
@@ -270,8 +256,8 @@ def test_pages_past_their_stale_window_are_deleted_a_few_at_a_time(site: LargeSi
 def test_stale_pages_beyond_those_that_can_wait_are_not_reported_as_a_failure(
     site: LargeSite,
 ) -> None:
-    """More than MAX_PENDING are served by one worker while November 7 is up, but slow."""
-    texts = many_pages(site, MAX_PENDING + 40, expires_at=time.time() - 1)
+    """More than MAX_PENDING are served by one worker while November 7 is well, but slow."""
+    texts = site.cache_empty_pages(MAX_PENDING + 40, expires_at=time.time() - 1)
     site.provider.faults = Faults(latency=(1, 1))
     with connection_to_each_worker(site.api) as workers:
         details = Counter(
