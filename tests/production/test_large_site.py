@@ -256,7 +256,7 @@ def test_pages_past_their_stale_window_are_deleted_a_few_at_a_time(site: LargeSi
 def test_stale_pages_beyond_those_that_can_wait_are_not_reported_as_a_failure(
     site: LargeSite,
 ) -> None:
-    """More than MAX_PENDING are served by one worker while November 7 is well, but slow."""
+    """More than MAX_PENDING are served by one worker while November 7 is up, but slow."""
     texts = site.cache_empty_pages(MAX_PENDING + 40, expires_at=time.time() - 1)
     site.provider.faults = Faults(latency=(1, 1))
     with connection_to_each_worker(site.api) as workers:
