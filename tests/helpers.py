@@ -19,9 +19,9 @@ def counted(name: str, **labels: str) -> float:
 def eventually(condition: Callable[[], bool], *, within: float = 30) -> bool:
     """Whether `condition` becomes true within this number of seconds."""
     end = monotonic() + within
-    while not condition() and monotonic() < end:
+    while not (is_met := condition()) and monotonic() < end:
         sleep(0.005)
-    return condition()
+    return is_met
 
 
 def in_threads(number: int, call: Callable[[], Any]) -> list[Future[Any]]:

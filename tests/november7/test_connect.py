@@ -162,7 +162,8 @@ def test_a_certificate_for_another_host_is_not_accepted(transport: Transport, tl
 def test_a_certificate_of_an_unknown_authority_is_not_accepted(
     transport: Transport, tls: int, resolve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect, "tls_context", ssl.create_default_context)
+    usual = ssl.create_default_context()
+    monkeypatch.setattr(connect, "tls_context", lambda: usual)
     resolve(GOOD)
     with pytest.raises(ConnectionFailed):
         send(transport, tls, scheme="https")
