@@ -105,12 +105,12 @@ def test_stats_count_fresh_and_stale_entries(app: Flask, run: Run) -> None:
 
 
 @pytest.mark.parametrize("app", ["sqlite"], indirect=True)
-def test_stats_show_the_hit_rate_of_all_workers(run: Run, tmp_path: Path) -> None:
+def test_stats_show_the_hit_rate_of_all_workers(run: Run, app: Flask) -> None:
     """Stale pages count as hits."""
     for counts in ({"hit": 5, "miss": 1}, {"stale": 1, "miss": 1}):
         counted = "".join(f"; CACHE.labels({name!r}).inc({n})" for name, n in counts.items())
         code = f"import runpy; CACHE = runpy.run_path({metrics.__file__!r})['CACHE']{counted}"
-        directory = tmp_path / "metrics" / "8000"
+        directory = Path(app.config["INSTANCE_DIR"], "metrics", "8000")
         directory.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
