@@ -177,7 +177,7 @@ class Counters:
         now = time.time()
         with self._lock:
             windows = [self._window(key, now) for key in keys]
-            is_due = not 0 <= now - self._shared_at < SHARE_INTERVAL
+            is_due = self._is_failing or not 0 <= now - self._shared_at < SHARE_INTERVAL
             for (key, kept), window in zip(keys.items(), windows, strict=True):
                 window.unsent += 1
                 self._unsent[key] = window
