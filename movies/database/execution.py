@@ -107,7 +107,7 @@ def _rows(pooled: PoolProxiedConnection, compiled: Compiled, values: list[Any]) 
         try:
             result = _prepared_result(driver, prepared, compiled, values)
         except psycopg.errors.InvalidSqlStatementName:  # psycopg's DEALLOCATE ALL, after a ROLLBACK
-            prepared.clear()
+            prepared.discard(compiled.name.encode())
             result = _prepared_result(driver, prepared, compiled, values)
     loader = Transformer(driver)
     loader.set_pgresult(result)

@@ -108,12 +108,14 @@ def test_a_statement_that_is_interrupted_leaves_its_response_to_nobody(app: Flas
 
 @ON_POSTGRESQL
 @pytest.mark.usefixtures("vote")
-def test_a_statement_is_prepared_again_after_psycopg_has_deallocated_all() -> None:
+def test_statements_are_prepared_again_after_psycopg_has_deallocated_all() -> None:
     """psycopg does so after a rollback on a connection on which it has prepared statements."""
-    count = Statement(select(func.count()).select_from(Movie))
-    for _ in range(2):
-        assert db.execute_alone(count) == [(1,)]
-        with db.engine.connect() as connection:  # the same one: the pool returns the last used
-            for _ in range(6):  # psycopg prepares what has been run five times
-                connection.execute(text("SELECT 1"))
-            connection.rollback()
+    movies = Statement(select(func.count()).select_from(Movie))
+    ratings = Statement(select(func.count()).select_from(Rating))
+    assert db.execute_alone(movies) == [(1,)]
+    with db.engine.connect() as connection:  # the same one: the pool returns the last used
+        for _ in range(6):  # psycopg prepares what has been run five times
+            connection.execute(text("SELECT 1"))
+        connection.rollback()
+    for statement in (ratings, movies, ratings):  # the second was deallocated, the third was not
+        assert db.execute_alone(statement) == [(1,)]
