@@ -45,7 +45,7 @@ for (const query of ["alien", "heat", "jaws", "inception"]) {{
   try {{
     console.log("found", (await request("GET", `/movies/?query=${{query}}`)).count);
   }} catch (error) {{
-    console.log("gave up", error.response.status);
+    console.log("gave up", error.status);
   }}
 }}
 """
