@@ -84,10 +84,9 @@ class AccessLog:
 
 def _source(cache_status: str) -> str:
     """Where a search's response came from, in one word, from its `Cache-Status`."""
-    for word in ("stale", "hit", "collapsed"):
-        if word in cache_status:
-            return word
-    return "miss"
+    if "; fwd=" in cache_status:
+        return "collapsed" if "; collapsed" in cache_status else "miss"
+    return "stale" if "; detail=stale" in cache_status else "hit"
 
 
 def record(method: str, details: dict[str, Any], seconds: float) -> None:

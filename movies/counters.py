@@ -76,8 +76,8 @@ class SqliteStore:
 
     _ADD = (
         "INSERT INTO windows VALUES (:key, :hits, :now + :window) ON CONFLICT (key) DO UPDATE SET "
-        "hits = CASE WHEN ends > :now THEN hits + :hits ELSE :hits END, "
-        "ends = CASE WHEN ends > :now THEN ends ELSE excluded.ends END "
+        "hits = CASE WHEN ends > :now AND ends <= excluded.ends THEN hits + :hits ELSE :hits END, "
+        "ends = CASE WHEN ends > :now AND ends <= excluded.ends THEN ends ELSE excluded.ends END "
         "RETURNING hits, ends - :now"
     )
 
@@ -132,18 +132,19 @@ class SqliteStore:
 
 @dataclass(slots=True)
 class _Window:
-    """The hits of a key that the store knows, are being sent, and are still to be sent.
+    """The hits of a key that the store knows, and those that are still to be sent.
 
-    `ends`: seconds since the epoch.
+    `ends`: seconds since the epoch. `sent`: the hits that were known when the last batch was taken,
+    with that batch.
     """
 
     ends: float
     shared: int = 0
-    sending: int = 0
+    sent: int = 0
     unsent: int = 0
 
     def count(self, now: float) -> Count:
-        hits = self.shared + self.sending + self.unsent
+        hits = max(self.shared, self.sent) + self.unsent
         return Count(hits, max(0.0, self.ends - now))
 
 
@@ -193,7 +194,7 @@ class Counters:
         for key, window in self._unsent.items():
             if window.ends > now:
                 batches[key] = _Batch(window, window.unsent, window.shared)
-                window.sending += window.unsent
+                window.sent = max(window.shared, window.sent) + window.unsent
                 window.unsent = 0
         self._unsent = {}
         self._shared_at = now
@@ -210,7 +211,6 @@ class Counters:
         counts = {}
         with self._lock:
             for (key, (window, hits, known)), reply in zip(batches.items(), replies, strict=True):
-                window.sending -= hits
                 if reply is None or reply.hits < known + hits:
                     window.shared += hits
                     counts[key] = Count(window.shared, max(0.0, window.ends - now))
@@ -227,7 +227,7 @@ class Counters:
             self._windows = dict(newest)
             self._next_cleanup = now + WINDOW
         window = self._windows.get(key)
-        if window is None or window.ends <= now:
+        if window is None or not now < window.ends <= now + WINDOW + 1:  # the clock was set back
             self._windows.pop(key, None)
             window = self._windows[key] = _Window(now + WINDOW)
         return window

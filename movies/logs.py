@@ -107,7 +107,7 @@ class _Handler(logging.StreamHandler[Any]):
             self._window_start = record.created
         if record.levelno >= logging.WARNING:
             cause = record.exc_info[0] if record.exc_info else None
-            kind = (record.name, record.levelno, record.msg, cause)
+            kind = (record.name, record.levelno, str(record.msg), cause)
             self._seen[kind] += 1
             if self._seen[kind] > REPEATS:
                 return

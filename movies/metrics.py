@@ -25,13 +25,15 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")  # bytes
 
 
 @event.listens_for(QueuePool, "checkout")
-def _taken(*_arguments: object) -> None:
+def _taken(_connection: object, record: Any, _proxy: object) -> None:
+    record.record_info["is_counted"] = True  # unlike `info`, it outlives the connection
     CONNECTIONS.inc()
 
 
 @event.listens_for(QueuePool, "checkin")
-def _returned(*_arguments: object) -> None:
-    CONNECTIONS.dec()
+def _returned(_connection: object, record: Any) -> None:
+    if record.record_info.pop("is_counted", False):  # not if it could not be opened again
+        CONNECTIONS.dec()
 
 
 def registry() -> CollectorRegistry:

@@ -38,7 +38,7 @@ COSTS: dict[str, tuple[str, str, Any, int, int]] = {
     "movies.delete_rating": ("DELETE", "/movies/ratings/{rating}", None, 1, 2),
     "users.register": ("POST", "/users/register/", REGISTERED, 3, 3),
     "users.get_me": ("GET", "/users/me/", None, 1, 1),
-    "users.update_me": ("PATCH", "/users/me/", {"first_name": "Augusta"}, 3, 3),
+    "users.update_me": ("PATCH", "/users/me/", {"first_name": "Augusta"}, 1, 1),
     "users.change_password": ("POST", "/users/me/password/", CHANGED, 3, 3),
     "users.delete_me": ("DELETE", "/users/me/", None, 6, 6),
     "auth.sign_in": ("POST", "/auth/token/", {"email": ADA, "password": PASSWORD}, 3, 3),

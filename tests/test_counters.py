@@ -206,6 +206,33 @@ def test_a_process_keeps_a_bounded_number_of_hits_to_itself(tmp_path: Path) -> N
     assert store.sent == [{"key": 1}, {"key": 10}, {"key": 10}, {"key": 10}]
 
 
+def test_hits_count_once_while_another_batch_is_on_its_way(tmp_path: Path) -> None:
+    """The second batch is answered first, and its count already contains the first batch."""
+    counting = Counters(store := Shared(tmp_path / "counters"))
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+
+        def overtaken(batch: Mapping[str, int]) -> list[counters.Count]:
+            counts = Shared.add(store, batch)
+            store.add = first_answer  # type: ignore[method-assign]
+            clock.shift(2 * counters.SHARE_INTERVAL)
+            assert hits(counting, 1) == [2]
+            assert counting.hit({"key": 9})[0].hits == 3
+            return counts
+
+        first_answer = store.add
+        store.add = overtaken  # type: ignore[method-assign, assignment]
+        assert counting.hit({"key": 9})[0].hits == 1
+
+
+def test_a_clock_that_is_set_back_does_not_lengthen_a_window(tmp_path: Path) -> None:
+    counting = Counters(SqliteStore(tmp_path / "counters"))
+    with time_machine.travel(datetime.now(UTC), tick=False) as clock:
+        counting.hit({"key": 0})
+        clock.shift(timedelta(hours=-1))
+        [count] = counting.hit({"key": 9})
+    assert count.resets_in <= counters.WINDOW
+
+
 def test_hits_of_a_window_that_has_ended_are_not_shared(tmp_path: Path) -> None:
     store = Shared(tmp_path / "counters")
     counting = Counters(store)

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from helpers import eventually
 from served import Served, served
 
+from movies.access_log import DETAILS, AccessLog
 from movies.logs import REPEATS, WINDOW, _Handler, begin_request, trace, trace_headers
 from stand_in.server import StandIn
 
@@ -76,8 +77,9 @@ def test_warnings_that_repeat_are_summarized() -> None:
     log(logging.INFO, "answered %s", 100)
     assert len(stream.getvalue().splitlines()) == REPEATS + 1 + 100
     now += WINDOW
+    handler.handle(logging.makeLogRecord({"levelno": logging.ERROR, "msg": ["a", "list"]}))
     log(logging.WARNING, "refused %s")
-    summary, line = [json.loads(line) for line in stream.getvalue().splitlines()[-2:]]
+    summary, _, line = [json.loads(line) for line in stream.getvalue().splitlines()[-3:]]
     assert (summary["message"], summary["times"]) == ("repeated: refused %s", 1000 - REPEATS)
     assert line["message"] == "refused 0"
 
@@ -107,6 +109,28 @@ def test_a_trace_is_passed_on_with_a_span_of_our_own(traceparent: str) -> None:
     assert re.fullmatch(rf"00-{TRACE_ID}-[0-9a-f]{{16}}-01", headers["traceparent"])
     assert headers["traceparent"] != TRACEPARENT
     assert headers["tracestate"] == "vendor=1"
+
+
+@pytest.mark.parametrize(
+    ("cache_status", "source"),
+    [
+        ("november7; hit; ttl=5", "hit"),
+        ("november7; hit; ttl=-5; detail=stale-if-error", "stale"),
+        ("november7; fwd=miss; ttl=3600", "miss"),
+        ("november7; fwd=stale; ttl=3600", "miss"),
+        ("november7; fwd=stale; collapsed; ttl=3600", "collapsed"),
+    ],
+)
+def test_the_provider_source_of_an_access_line(cache_status: str, source: str) -> None:
+    details: list[dict[str, Any]] = []
+
+    def app(environ: Any, start: Any) -> list[bytes]:
+        start("200 OK", [("Cache-Status", cache_status)])
+        details.append(environ[DETAILS])
+        return []
+
+    AccessLog(app)({"REQUEST_METHOD": "GET"}, lambda *_: print)
+    assert details[0]["provider"] == source
 
 
 def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ Pools and exceptions are those of SQLAlchemy.
 import select
 import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, Self, cast
 
 import psycopg
@@ -121,7 +121,8 @@ def _prepared_result(
     name = compiled.name.encode()
     if name not in prepared:
         driver.pgconn.send_prepare(name, compiled.text.encode())
-        _result(driver)
+        with suppress(psycopg.errors.DuplicatePreparedStatement):  # it has the same text
+            _result(driver)
         prepared.add(name)
     driver.pgconn.send_query_prepared(name, values)
     return _result(driver)

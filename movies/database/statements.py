@@ -5,7 +5,7 @@ Parameters and rows are converted according to the types of their columns.
 
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from itertools import count
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Float
@@ -15,8 +15,6 @@ DIALECTS: dict[str, Any] = {
     "postgresql": postgresql.psycopg.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
     "sqlite": sqlite.dialect(paramstyle="qmark"),
 }
-
-_numbers = count(1)
 
 
 class Statement:
@@ -39,14 +37,15 @@ class Statement:
 class Compiled:
     """A statement for one dialect.
 
-    `text`: SQL with positional parameters. `name`: unique in the process.
+    `text`: SQL with positional parameters. `name`: made from the text, so that it
+    means the same in every process, also behind a pooler.
     """
 
     def __init__(self, statement: Any, dialect_name: str) -> None:
         dialect = DIALECTS[dialect_name]
         compiled = statement.compile(dialect=dialect)
         self.text = str(compiled)
-        self.name = f"movies_{next(_numbers)}"
+        self.name = f"movies_{sha256(self.text.encode()).hexdigest()[:24]}"
         self._row: Any = namedtuple("Row", statement.exported_columns.keys())  # type: ignore[misc]
         self._loads = [
             (index, load)

@@ -21,12 +21,13 @@ PAUSE = 0.02  # seconds between two batches of a deletion, so that others can wr
 
 
 _PUBLIC = ("id", "email", "first_name", "last_name")
+_IS_CLOSED = User.email_key.startswith(CLOSED, autoescape=True)
 _ACCOUNT = Statement(
     select(*(getattr(User, name) for name in _PUBLIC)).where(
-        User.id == bindparam("user_id"), ~User.email_key.startswith(CLOSED, autoescape=True)
+        User.id == bindparam("user_id"), ~_IS_CLOSED
     )
 )
-_CLOSED = Statement(select(User.id).where(User.email_key.startswith(CLOSED, autoescape=True)))
+_CLOSED = Statement(select(User.id).where(_IS_CLOSED))
 
 
 class EmailTaken(Exception):
@@ -78,13 +79,20 @@ def get(user_id: int) -> User:
     return user
 
 
-def change_names(user_id: int, names: dict[str, Any]) -> User:
+def change_names(user_id: int, names: dict[str, Any]) -> Any:
     """The account after a change of its names. Raises RevokedToken if it has just been deleted."""
-    user = get(user_id)
-    for name, value in names.items():
-        setattr(user, name, value)
+    if not names:
+        return read(user_id)
+    changed = db.session.execute(
+        update(User)
+        .where(User.id == user_id, ~_IS_CLOSED)
+        .values(**names)
+        .returning(*(getattr(User, name) for name in _PUBLIC))
+    ).one_or_none()
     db.session.commit()
-    return user
+    if changed is None:
+        raise RevokedToken
+    return changed
 
 
 def change_password(user_id: int, current_password: str, new_password: str) -> None:

@@ -54,6 +54,18 @@ def test_a_user_can_change_the_names(
     assert client.get(ME, headers=headers).get_json() == before | {member: name}
 
 
+def test_a_change_of_an_account_that_has_just_been_deleted_is_401(
+    app: Flask, client: FlaskClient, headers: dict[str, str]
+) -> None:
+    client.get(ME, headers=headers)  # the token is believed for a moment
+    with app.app_context():
+        for table in ("sign_ins", "users"):
+            db.session.execute(text(f"DELETE FROM {table}"))
+        db.session.commit()
+    answer = client.patch(ME, json={"first_name": "Augusta"}, headers=headers)
+    assert answer.status_code == 401
+
+
 @pytest.mark.parametrize("member", ["id", "email"])
 @pytest.mark.parametrize(
     "value", [7, "eve@example.com", None, [], {"a": {}}, "\ud800", "\0", 1e300]
