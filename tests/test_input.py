@@ -59,8 +59,6 @@ def refused(app: Flask, auth: Accounts) -> Iterator[Attacker]:
         (b'{"a": NaN}', 400),
         (b'{"a": -Infinity}', 400),
         (b'{"a": 1' + b"0" * 5000 + b"}", 400),
-        (b"[" * 10_000 + b"]" * 10_000, 400),
-        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400),
         (b"[" * 100_000, 400),
         (b"[]", 422),
         (b"[{}]", 422),
@@ -87,6 +85,18 @@ def test_every_endpoint_refuses_malformed_bodies(
     for method, path in BODIES:
         answer = refused(method, path, data=body, content_type="application/json")
         assert answer.status_code == status, (method, path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000],
+    ids=["arrays", "objects"],
+)
+def test_every_endpoint_refuses_deeply_nested_bodies(refused: Attacker, body: str) -> None:
+    """Python 3.14 parses them, and older versions do not."""
+    for method, path in BODIES:
+        answer = refused(method, path, data=body, content_type="application/json")
+        assert answer.status_code in (400, 422), (method, path)
 
 
 @pytest.mark.parametrize(

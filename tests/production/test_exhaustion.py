@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -27,6 +28,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system of 20 MB."""
     directory = tmp_path_factory.mktemp("disk")
     root = [] if os.getuid() == 0 else ["sudo", "-n"]
+    if root and shutil.which("sudo") is None:
+        pytest.skip("a small file system can only be mounted by root")
     mount = [*root, "mount", "-t", "tmpfs", "-o", "size=20m,mode=1777", "tmpfs", str(directory)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a small file system can only be mounted by root")
