@@ -33,10 +33,7 @@ SEARCHES = 1_000
 def search(stack: Stack) -> list[Row]:
     """A warm search as a share of the floor, on both sets of stores."""
     rows = []
-    for name, settings in (
-        ("PostgreSQL and Redis", stack.services()),
-        ("SQLite", stack.embedded()),
-    ):
+    for name, settings in stack.both():
         api = stack.api({"NOVEMBER7_URL": stack.provider().url, **settings})
         api.get(SEARCH)
         rows += compared(f"warm search, {name}", api.target(SEARCH), stack.floor(api))
@@ -46,10 +43,7 @@ def search(stack: Stack) -> list[Row]:
 def reads(stack: Stack) -> list[Row]:
     """Every other GET as a share of the floor, on both sets of stores."""
     rows = []
-    for name, settings in (
-        ("PostgreSQL and Redis", stack.services()),
-        ("SQLite", stack.embedded()),
-    ):
+    for name, settings in stack.both():
         api = stack.api({"NOVEMBER7_URL": stack.provider().url, **settings})
         movies = [movie["id"] for movie in api.get(SEARCH).json()["results"]]
         vote_on(api, movies)
@@ -88,7 +82,7 @@ def hot(stack: Stack) -> list[Row]:
 def growth(stack: Stack) -> list[Row]:
     """The median time of each list with a million ratings, divided by that with a thousand."""
     rows = []
-    for name, settings in (("PostgreSQL", stack.services()), ("SQLite", stack.embedded())):
+    for name, settings in stack.both():
         unlimited = {"NOVEMBER7_URL": stack.provider().url, "RATELIMIT_ENABLED": "false"}
         api = stack.api({**unlimited, **settings}, users=1)
         url, ids = api.settings["DATABASE_URL"], movie_ids(100_000)

@@ -25,10 +25,7 @@ RATINGS = 1_000  # movies to vote on
 def processor(stack: Stack) -> list[Row]:
     """The processor time of a request in the process."""
     rows = []
-    for name, settings in (
-        ("PostgreSQL and Redis", stack.services()),
-        ("SQLite", stack.embedded()),
-    ):
+    for name, settings in stack.both():
         api = stack.api({"NOVEMBER7_URL": stack.provider().url, **settings})
         movies = [movie["id"] for movie in api.get(SEARCH).json()["results"]]
         vote_on(api, movies[:5])

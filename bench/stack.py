@@ -233,6 +233,11 @@ class Stack:
         """The settings of an API on a new SQLite file."""
         return {"DATABASE_URL": f"sqlite:///{self.directory() / 'movies.sqlite3'}"}
 
+    def both(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """The names and the settings of both sets of stores."""
+        yield "PostgreSQL and Redis", self.services()
+        yield "SQLite", self.embedded()
+
     def api(self, settings: Mapping[str, str], users: int = USERS) -> Api:
         """A migrated API that serves."""
         api = Api(self.directory(), settings)

@@ -52,6 +52,7 @@ class Served:
             **settings,
         }
         self.headers: dict[str, str] = {}
+        self._process: Any = None
 
     def start(self) -> Self:
         """Migrate the database, serve, and sign an account in."""
@@ -84,6 +85,8 @@ class Served:
 
     def stop(self) -> None:
         """Stop the server; kill it if it does not end in time."""
+        if self._process is None:  # the migration failed
+            return
         self._process.terminate()
         self._process.join(15)
         if self._process.is_alive():
@@ -102,8 +105,8 @@ class Served:
     @property
     def pid(self) -> int:
         """The process id of gunicorn's master."""
-        assert self._process.pid is not None
-        return self._process.pid
+        pid: int = self._process.pid
+        return pid
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
         with requests.Session() as session:

@@ -107,7 +107,7 @@ def _rows(pooled: PoolProxiedConnection, compiled: Compiled, values: list[Any]) 
         try:
             result = _prepared_result(driver, prepared, compiled, values)
         except psycopg.errors.InvalidSqlStatementName:  # psycopg's DEALLOCATE ALL, after a ROLLBACK
-            prepared.discard(compiled.name.encode())
+            prepared.discard(compiled.name)
             result = _prepared_result(driver, prepared, compiled, values)
     loader = Transformer(driver)
     loader.set_pgresult(result)
@@ -118,13 +118,12 @@ def _prepared_result(
     driver: Any, prepared: set[bytes], compiled: Compiled, values: list[Any]
 ) -> Any:
     """The result of a statement, which is prepared unless it is among those that are."""
-    name = compiled.name.encode()
-    if name not in prepared:
-        driver.pgconn.send_prepare(name, compiled.text.encode())
+    if compiled.name not in prepared:
+        driver.pgconn.send_prepare(compiled.name, compiled.text.encode())
         with suppress(psycopg.errors.DuplicatePreparedStatement):  # it has the same text
             _result(driver)
-        prepared.add(name)
-    driver.pgconn.send_query_prepared(name, values)
+        prepared.add(compiled.name)
+    driver.pgconn.send_query_prepared(compiled.name, values)
     return _result(driver)
 
 

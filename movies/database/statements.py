@@ -37,15 +37,15 @@ class Statement:
 class Compiled:
     """A statement for one dialect.
 
-    `text`: SQL with positional parameters. `name`: made from the text, so that it
-    means the same in every process, also behind a pooler.
+    `text`: SQL with positional parameters. `name`: made from the text, so that it means the same in
+    every process, also behind a pooler.
     """
 
     def __init__(self, statement: Any, dialect_name: str) -> None:
         dialect = DIALECTS[dialect_name]
         compiled = statement.compile(dialect=dialect)
         self.text = str(compiled)
-        self.name = f"movies_{sha256(self.text.encode()).hexdigest()[:24]}"
+        self.name = f"movies_{sha256(self.text.encode()).hexdigest()[:24]}".encode()
         self._row: Any = namedtuple("Row", statement.exported_columns.keys())  # type: ignore[misc]
         self._loads = [
             (index, load)

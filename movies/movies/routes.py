@@ -54,8 +54,8 @@ SEARCH_HEADERS = [
         "description": (
             "What to accept from the cache (RFC 9111). `max-age=N`: nothing older than N seconds."
             " `no-cache`: ask November 7 now. `max-stale=0`: no stale page, even if November 7"
-            " fails. `only-if-cached`: 504 at once if the page is not cached. A user may rule out"
-            " cached results ten times a minute."
+            " fails. `only-if-cached`: 504 at once if the page is not cached. At most ten searches"
+            " a minute per user may bypass a cached page with `no-cache` or `max-age`."
         ),
         "schema": {"type": "string"},
         "example": "max-age=3600",
