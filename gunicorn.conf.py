@@ -43,7 +43,7 @@ if "movies" not in sys.modules:  # not when the configuration is read again
 
 # Imported here, the code is shared by all workers. Each creates an application of its own, so no
 # connection, lock or thread is inherited.
-from movies import metrics, port, tracing  # noqa: E402
+from movies import metrics, port  # noqa: E402
 from movies.auth import passwords  # noqa: E402
 from movies.client_socket import SLOW_SENDERS  # noqa: E402
 from movies.database.connections import MAX_CALLERS  # noqa: E402
@@ -124,12 +124,15 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """Close the worker's connections and threads."""
+    """End the worker's fetches, and close its databases.
+
+    Otherwise it would wait for the retries of a fetch that nobody waits for, and SQLite would leave
+    write-ahead logs behind.
+    """
     if worker.booted:
         worker.wsgi.extensions["november7"].close()
         with worker.wsgi.app_context():
             db.dispose()
-        tracing.close(worker.wsgi)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -47,7 +47,7 @@ def init_app(app: Flask) -> None:
             "Error: OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed. "
             "Install it with: pip install --require-hashes -r requirements-otel.txt"
         )
-    app.extensions["tracer_provider"] = provider = _provider(app.config["API_VERSION"])
+    provider = _provider(app.config["API_VERSION"])
     FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
         app, tracer_provider=provider, excluded_urls=UNTRACED
     )
@@ -59,13 +59,8 @@ def init_app(app: Flask) -> None:
     app.before_request(_log_trace)
 
 
-def close(app: Flask) -> None:
-    """Send the spans that have not been sent yet."""
-    if provider := app.extensions.get("tracer_provider"):
-        provider.shutdown()
-
-
 def _provider(version: str) -> Any:
+    """A tracer provider. When the process ends, it sends the spans that were not sent yet."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter,
     )

@@ -17,6 +17,7 @@ from launcher import ROOT, complete, launch
 from served import WORKERS, Served, served
 
 from movies.worker import MAX_UNSENT
+from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow
 
@@ -198,3 +199,19 @@ def test_a_server_that_stops_finishes_requests_and_deletes_its_metrics(
     assert eventually(lambda: not app.pids, within=30)
     assert eventually(lambda: not files(directory), within=30)
     assert "Traceback" not in app.log
+
+
+def test_a_server_that_stops_does_not_wait_for_retries_and_leaves_no_open_files(
+    tmp_path: Path,
+) -> None:
+    """Nobody waits for the fetch any more, and SQLite deletes write-ahead logs that are closed."""
+    faults = Faults(refuse=1, codes=(503,), retry_after="300")
+    with (
+        StandIn(faults=faults) as provider,
+        served(tmp_path, NOVEMBER7_URL=provider.url, NOVEMBER7_DEADLINE="600") as app,
+    ):
+        app.search("matrix", headers={**app.headers, "Prefer": "wait=1"})
+        assert eventually(lambda: "is retried" in app.log)
+        os.kill(app.pid, signal.SIGTERM)
+        assert eventually(lambda: not app.pids, within=25)  # gunicorn kills them after 30 seconds
+    assert list(tmp_path.glob("*-wal")) == []
