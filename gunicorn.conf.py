@@ -49,6 +49,7 @@ from movies.client_socket import SLOW_SENDERS  # noqa: E402
 from movies.database.connections import MAX_CALLERS  # noqa: E402
 from movies.extensions import db  # noqa: E402
 from movies.november7.singleflight import MAX_WAITERS  # noqa: E402
+from movies.worker import forget_worker  # noqa: E402
 
 bind = f"[{Config.HOST}]:{Config.PORT}" if ":" in Config.HOST else f"{Config.HOST}:{Config.PORT}"
 workers = Config.WEB_CONCURRENCY
@@ -137,6 +138,7 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Keep the counts of a worker that has ended, and delete its files."""
+    forget_worker(worker.age)
     metrics.retire(worker.pid, metrics_directory)
 
 

@@ -24,7 +24,7 @@ from stand_in.server import Faults, StandIn
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "only for measurements, and long enough"
-USERS = 40
+USERS = 60  # more than 1,200 requests a minute each would be refused
 API = "/api/v1"
 POSTGRESQL_BINARIES = "/usr/lib/postgresql/*/bin"
 

@@ -10,9 +10,11 @@ are left to the load balancer. tests/test_slow_clients.py notices if gunicorn ch
 """
 
 import errno
+import mmap
 import selectors
 import socket
 import time
+from array import array
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -33,6 +35,12 @@ SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
 MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has had at least one second
 MAX_DRAIN = 64 * 1024  # bytes discarded while a connection closes
+HEAD_START = 0.001  # seconds in which workers with fewer connections may accept a new one
+
+# The number of connections of each worker that accepts any, in memory that all workers share.
+NO_WORKER = 2**31 - 1
+connection_counts = memoryview(mmap.mmap(-1, 1024)).cast("i")
+connection_counts[:] = array("i", [NO_WORKER] * len(connection_counts))
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -48,6 +56,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def set_accept_enabled(self, enabled: bool) -> None:
         """Like gunicorn's. A worker that stops accepts the connections that would else be reset."""
         super().set_accept_enabled(enabled)
+        self._publish_count()
         while self.sockets and not self.alive:
             listener = self.sockets.pop()
             known = -1
@@ -57,7 +66,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             listener.close()
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection and wait for its first request on the main loop."""
+        """Accept a connection and wait for its first request on the main loop.
+
+        Clients keep connections open, so one worker must not accept most of them while the others
+        are idle.
+        """
+        if self.alive and self.nr_conns > min(connection_counts) + 1:
+            time.sleep(HEAD_START)
         try:
             accepted, address = listener.accept()
         except OSError as error:
@@ -69,6 +84,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 raise
             return
         self.nr_conns += 1
+        self._publish_count()
         server, port = _plain(accepted.getsockname())
         server = f"[{server}]" if ":" in server else server  # RFC 3875 section 4.1.14
         conn = TConn(self.cfg, ClientSocket(accepted), _plain(address), (server, port))
@@ -142,6 +158,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._linger(conn)
         if self.nr_conns >= self.worker_connections:
             self._make_room(now)
+        self._publish_count()
         if now < self._next_sweep:
             return
         self._next_sweep = now + 0.5
@@ -160,6 +177,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         page = ErrorPage()
         super().handle_error(req, page, addr, exc)
         refuse(client, page.status, is_counted=was_parsed)
+
+    def _publish_count(self) -> None:
+        count = self.nr_conns if self.alive else NO_WORKER
+        connection_counts[self.age % len(connection_counts)] = count
 
     def _watch(self, conn: TConn, events: int, callback: Any) -> None:
         conn.sock.setblocking(False)
@@ -221,6 +242,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
+
+
+def forget_worker(age: int) -> None:
+    """Stop leaving connections to a worker that has ended."""
+    connection_counts[age % len(connection_counts)] = NO_WORKER
 
 
 class ServerLogger(Logger):  # type: ignore[misc]  # gunicorn has no types

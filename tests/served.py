@@ -139,13 +139,13 @@ class Served:
 
     def connected_to(self, port: int) -> list[int]:
         """The workers that have a connection to this port of this machine. Linux only."""
-        table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        sockets = {
-            f"socket:[{row[9]}]"
-            for row in table
-            if row[2].endswith(f":{port:04X}") and row[3] == ESTABLISHED
-        }
+        sockets = _established(remote=port)
         return [pid for pid in self.pids if sockets & _open_files(pid)]
+
+    def connections(self) -> list[int]:
+        """The number of clients that are connected to each worker. Linux only."""
+        clients = _established(local=int(self.url.rpartition(":")[2]))
+        return [len(clients & _open_files(pid)) for pid in self.pids]
 
     def _is_up(self) -> bool:
         try:
@@ -160,6 +160,17 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _established(local: int = 0, remote: int = 0) -> set[str]:
+    """The IPv4 connections from or to a port of this machine, as they are named in /proc."""
+    end = f":{local or remote:04X}"
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {
+        f"socket:[{row[9]}]"
+        for row in table
+        if row[1 if local else 2].endswith(end) and row[3] == ESTABLISHED
+    }
 
 
 def _open_files(pid: int) -> set[str]:

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -16,7 +17,7 @@ from helpers import eventually
 from launcher import ROOT, complete, launch
 from served import WORKERS, Served, served
 
-from movies.worker import MAX_UNSENT
+from movies.worker import HEAD_START, MAX_UNSENT
 from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow
@@ -168,6 +169,26 @@ def test_what_slow_readers_have_not_read_is_bounded(path: Path) -> None:
         assert eventually(lambda: still_open() * (size - taken) <= MAX_UNSENT)
         sizes = [len(everything(client).partition(b"\r\n\r\n")[2]) for client in clients]
     assert MAX_UNSENT / 2 < sizes.count(size) * size < len(clients) * size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_connections_are_shared_between_workers(tmp_path: Path) -> None:
+    """Also those of clients that connect at once, and after a worker was killed.
+
+    The head start is half a second, so that a busy machine changes nothing.
+    """
+    first = (
+        "import time; sleep = time.sleep; "
+        f"time.sleep = lambda seconds: sleep(0.5 if seconds == {HEAD_START} else seconds)"
+    )
+    with served(tmp_path, first=first) as app, ExitStack() as clients:
+        app.kill(app.pids[0])
+        assert eventually(lambda: len(app.pids) == WORKERS and app.ask("GET", "/health/live").ok)
+        port = int(app.url.rpartition(":")[2])
+        for _ in range(12):
+            clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert eventually(lambda: sum(app.connections()) == 12)
+        assert max(app.connections()) - min(app.connections()) <= 2
 
 
 def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path) -> None:
