@@ -16,11 +16,11 @@ help: ## List all commands
 
 run: .venv/run ## Install what is needed, migrate the database, and run the service
 	@$(PY) -m tools.prepare
-	@exec $(PY) -m gunicorn wsgi:app
+	@export MOVIES_WARNED=1; exec $(PY) -m gunicorn wsgi:app
 
 dev: .venv/dev ## Run the service, reloading on every change
 	@$(PY) -m tools.prepare
-	@exec $(FLASK) run --debug $$($(PY) -c 'from config import Config as c; print("-h", c.HOST, "-p", c.PORT)')
+	@export MOVIES_WARNED=1; exec $(FLASK) run --debug $$($(PY) -c 'from config import Config as c; print("-h", c.HOST, "-p", c.PORT)')
 
 test: .venv/dev ## Run all tests, or those in ARGS: make test ARGS="tests/test_cli.py -x"
 	$(PYTEST) $(or $(ARGS),$(SUITE))

@@ -286,7 +286,8 @@ def warnings() -> Iterator[str]:
                 yield f"{name} is not a setting. Did you mean {near}?"
 
 
-for warning in warnings():
-    print(f"Warning: {warning}", file=sys.stderr)
+if "MOVIES_WARNED" not in os.environ:  # set by `make`, whose first command has printed them
+    for warning in warnings():
+        print(f"Warning: {warning}", file=sys.stderr)
 
 CONFIGS = {"development": Development, "testing": Testing, "production": Production}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from clean_environment import ROOT
+from services import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -106,18 +107,47 @@ def test_an_interrupted_installation_is_repeated(make: Make, tmp_path: Path) -> 
     assert make("--question", ".venv/run", python).returncode == 1
 
 
+def checkout(directory: Path, script: str = "") -> str:
+    """Makes a directory look like this checkout; the Python of its environment.
+
+    `script`: what a shell does before it starts this Python.
+    """
+    for name in ("config.py", "wsgi.py", "gunicorn.conf.py", "tools", "movies", "migrations"):
+        (directory / name).symlink_to(ROOT / name)
+    (directory / ".venv" / "bin").mkdir(parents=True)
+    for stamp in ("made", "run", "dev"):
+        (directory / ".venv" / stamp).touch()
+    has_pip = 'case "$2" in "import pip") exit;; esac'
+    return fake_python(directory / ".venv" / "bin", "python", f"{has_pip}\n{script}")
+
+
+@pytest.mark.parametrize("target", ["run", "dev"])
+def test_a_warning_about_the_settings_is_printed_once(
+    make: Make, tmp_path: Path, target: str
+) -> None:
+    """The servers load their configuration and the application, but serve nothing."""
+    ends = """case "$*" in
+    *"gunicorn wsgi:app") set -- -m gunicorn --check-config wsgi:app;;
+    *"flask --app wsgi run"*) set -- -m flask --app wsgi routes;;
+    esac"""
+    done = make(
+        *(target, f"PYTHON={checkout(tmp_path, ends)}"),
+        INSTANCE_DIR=str(tmp_path / "instance"),
+        PORT=str(free_port()),
+        MOVIES_ENV_FILE="",
+        NOVEMBER7_TLL="60",
+    )
+    assert done.returncode == 0, done.stderr
+    warning = "Warning: NOVEMBER7_TLL is not a setting. Did you mean NOVEMBER7_TTL?"
+    assert done.stderr.count(warning) == 1
+
+
 @pytest.mark.parametrize("target", ["run", "dev"])
 def test_a_taken_port_is_reported_before_the_database_is_migrated(
     make: Make, tmp_path: Path, target: str
 ) -> None:
-    for name in ("config.py", "wsgi.py", "tools", "movies"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    has_pip = 'case "$2" in "import pip") exit;; esac'
-    python = fake_python(tmp_path / ".venv" / "bin", "python", has_pip)
+    python = checkout(tmp_path)
     instance = tmp_path / "instance"
-    for stamp in ("made", "run", "dev"):
-        (tmp_path / ".venv" / stamp).touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = make(
