@@ -1,4 +1,4 @@
-"""The one table from exceptions to problems: status, text, retry advice and documentation.
+"""The one table from exceptions to problems: status, text, advice and documentation.
 
 Responses, the OpenAPI document and the page of problems are all made from it. To add a kind, add a
 row and its test in `tests/test_errors.py`.
@@ -37,7 +37,7 @@ from movies.web import InvalidHost
 
 CHALLENGE = 'Bearer realm="movies"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token", error_description="%s"'  # RFC 6750
-LATER = "Repeat the request after the number of seconds in `Retry-After`."
+LATER = "Wait for the number of seconds in `Retry-After`, then repeat the request."
 
 PROBLEMS: dict[type[Exception], Problem] = {
     InvalidJSON: Problem(
@@ -45,19 +45,21 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=400,
         detail="The body is not valid JSON.",
         when="The body is not JSON (RFC 8259) in UTF-8.",
+        advice="Send valid JSON in UTF-8.",
     ),
     UnreadableBody: Problem(
         slug="unreadable-body",
         status=400,
         detail="The body is incomplete or malformed.",
         when="The body ends early, or its length or chunks are malformed.",
-        retry="Repeat the request on a new connection.",
+        advice="Repeat the request on a new connection.",
     ),
     InvalidHost: Problem(
         slug="invalid-host",
         status=400,
         detail="The Host header is missing or invalid.",
         when="The `Host` header is missing, or is not a valid host.",
+        advice="Send the host of the URL in `Host`, as HTTP clients do by themselves.",
     ),
     BadRequest: Problem(
         slug="bad-request",
@@ -70,7 +72,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=401,
         detail="The access token is missing. Send it as `Authorization: Bearer <token>`.",
         when="The request has no `Authorization` header with the scheme `Bearer`.",
-        retry="Sign in at `/api/v1/auth/token/`, and send the access token.",
+        advice="Sign in at `/api/v1/auth/token/`, and send the access token.",
         challenge=CHALLENGE,
     ),
     MalformedToken: Problem(
@@ -78,7 +80,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=401,
         detail="The token is malformed, or was not issued by this service.",
         when="The token is not a JWT, or its signature or one of its claims is invalid.",
-        retry="Sign in at `/api/v1/auth/token/` to get a valid token.",
+        advice="Sign in at `/api/v1/auth/token/` to get a valid token.",
         challenge=INVALID_TOKEN % "The token is malformed",
     ),
     WrongTokenType: Problem(
@@ -86,7 +88,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=401,
         detail="The token is of the wrong type: access and refresh tokens are not interchangeable.",
         when="A refresh token was sent as an access token, or an access token as a refresh token.",
-        retry="Send the other token that sign-in returned.",
+        advice="Send the other token that sign-in returned.",
         challenge=INVALID_TOKEN % "The token is of the wrong type",
     ),
     ExpiredToken: Problem(
@@ -94,8 +96,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=401,
         detail="The token has expired. Get a new access token from /api/v1/auth/refresh/.",
         when="The token has expired.",
-        retry="Get a new access token from `/api/v1/auth/refresh/`. If the refresh token has "
-        "expired, sign in again.",
+        advice="Get a new access token from `/api/v1/auth/refresh/`, then repeat the request. If "
+        "the refresh token has expired, sign in again.",
         challenge=INVALID_TOKEN % "The token has expired",
     ),
     RevokedToken: Problem(
@@ -104,7 +106,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         detail="The token was revoked. Sign in again.",
         when="Since the token was issued, the user signed out, changed the password, deleted the "
         "account, or signed in 100 more times.",
-        retry="Sign in again.",
+        advice="Sign in again.",
         challenge=INVALID_TOKEN % "The token was revoked",
     ),
     BadCredentials: Problem(
@@ -112,6 +114,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=401,
         detail="The email address or the password is wrong.",
         when="No account has this email address and password.",
+        advice="Ask the user for the email address and the password again.",
         challenge=CHALLENGE,
     ),
     WrongPassword: Problem(
@@ -119,6 +122,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=403,
         detail="The current password is wrong.",
         when="`current_password` is not the password of the account.",
+        advice="Ask the user for the current password again.",
     ),
     NotFound: Problem(
         slug=None,
@@ -131,19 +135,22 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=404,
         detail="No movie has this id.",
         when="November 7's catalogue does not contain the movie.",
+        advice="Use the `id` of a movie that a search returned.",
     ),
     UnknownRating: Problem(
         slug="rating-not-found",
         status=404,
         detail="You have no such rating.",
         when="The rating does not exist or belongs to another user.",
+        advice="List your ratings with `GET /api/v1/movies/ratings/`, or rate the movie with "
+        "`PUT /api/v1/movies/{id}/rating/`.",
     ),
     NoSuchPage: Problem(
         slug="page-past-the-end",
         status=404,
         detail="The list ends before this page.",
         when="`page` is greater than the number of pages.",
-        retry="Start again at page 1, and follow `next` until it is null.",
+        advice="Start again at page 1, and follow `next` until it is null.",
     ),
     MethodNotAllowed: Problem(
         slug=None,
@@ -157,14 +164,14 @@ PROBLEMS: dict[type[Exception], Problem] = {
         detail="An account with this email address already exists. Sign in, or register with "
         "another one.",
         when="An account has this email address, in any letter case.",
-        retry="Sign in, or register with another email address.",
+        advice="Sign in, or register with another email address.",
     ),
     AlreadyRated: Problem(
         slug="already-rated",
         status=409,
         detail="You have already rated this movie.",
         when="The user has already rated the movie.",
-        retry="Use `PUT /api/v1/movies/{id}/rating/` to change the rating.",
+        advice="Use `PUT /api/v1/movies/{id}/rating/` to change the rating.",
     ),
     RequestEntityTooLarge: Problem(
         slug=None,
@@ -183,6 +190,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=422,
         detail="One or more members or parameters are invalid.",
         when="A member or parameter is missing, unknown or invalid. `errors` says which and why.",
+        advice="Correct the members or parameters that `errors` names.",
         members={"errors": {"page": ["Not a valid integer."]}},
     ),
     RateLimitExceeded: Problem(
@@ -190,7 +198,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=429,
         detail="You have sent too many requests.",
         when="The caller has exceeded a rate limit. `RateLimit-Policy` lists the limits.",
-        retry=LATER,
+        advice=LATER,
         retry_after=60,
     ),
     PasswordChecksBusy: Problem(
@@ -199,7 +207,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         detail="Too many passwords are being checked at the moment.",
         when="More sign-ins, registrations and password changes arrive than the service can "
         "process.",
-        retry=LATER,
+        advice=LATER,
         retry_after=2,
     ),
     InternalServerError: Problem(
@@ -207,7 +215,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=500,
         detail="An unexpected error occurred. It has been logged.",
         when="The service has a defect. Please report the `X-Request-ID` of the response.",
-        retry="Repeat the request once if it is idempotent.",
+        advice="Repeat the request once if it is idempotent.",
     ),
     DBAPIError: (
         database_unavailable := Problem(
@@ -215,7 +223,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
             status=503,
             detail="The database is unavailable.",
             when="The database cannot be reached or is too busy.",
-            retry=LATER,
+            advice=LATER,
             retry_after=5,
         )
     ),
@@ -225,7 +233,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=503,
         detail="November 7 is unavailable.",
         when="November 7 failed or is busy, and no cached response can be used instead.",
-        retry=LATER,
+        advice=LATER,
         retry_after=5,
     ),
     NotCached: Problem(
@@ -233,14 +241,14 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=504,
         detail="No cached response is fresh enough.",
         when="The request has `Cache-Control: only-if-cached`, and the cache cannot satisfy it.",
-        retry="Repeat the request without `only-if-cached`.",
+        advice="Repeat the request without `only-if-cached`.",
     ),
     TimedOut: Problem(
         slug="provider-timeout",
         status=504,
         detail="November 7 did not respond in time.",
         when="November 7 did not respond in time, and no cached response can be used instead.",
-        retry=LATER,
+        advice=LATER,
         retry_after=5,
     ),
 }

@@ -12,8 +12,6 @@ from movies.urls import absolute_url
 PROBLEMS_PATH = "/api/schema/problems/"
 EXAMPLE_URL = "https://movies.example.com"
 
-UNCHANGED = "Do not repeat the request unchanged."
-
 # The names of RFC 9110. Python before 3.13 has older ones for these four.
 TITLES = {
     **responses,
@@ -31,7 +29,7 @@ class Problem:
     slug: its name in the documentation; None if the status alone describes it (`about:blank`).
     detail: the text that clients receive.
     when: when it occurs, for the documentation.
-    retry: whether and when to repeat the request, for the documentation; by default not unchanged.
+    advice: what the client should do, for the documentation.
     retry_after: the default value of `Retry-After` in seconds; None for no such header.
     challenge: the value of `WWW-Authenticate`; None for no such header.
     members: an example of additional members.
@@ -41,7 +39,7 @@ class Problem:
     status: int
     detail: str
     when: str
-    retry: str = UNCHANGED
+    advice: str = "Correct the request."
     retry_after: int | None = None
     challenge: str | None = None
     members: Mapping[str, Any] = field(default_factory=dict)

@@ -205,12 +205,12 @@ def test_each_kind_of_problem_has_its_own_slug() -> None:
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda problem: problem.slug or "")
 def test_a_row_has_whole_sentences_and_an_example(problem: Problem) -> None:
-    for text_ in (problem.detail, problem.when, problem.retry):
+    for text_ in (problem.detail, problem.when, problem.advice):
         assert text_[0].isupper() or text_[0] == "`"
         assert text_.endswith(".")
     assert problem.example["status"] == problem.status
     assert problem.example["type"].startswith(("https://", "about:blank"))
-    assert "Retry-After" not in problem.retry or problem.retry_after
+    assert "Retry-After" not in problem.advice or problem.retry_after
 
 
 def test_a_subclass_is_reported_as_its_base() -> None:
