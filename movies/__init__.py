@@ -34,7 +34,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     keys.init_app(jwt)
     access.init_app(app)
     limits.init_app(app)
-    api.init_app(app, spec_kwargs=openapi.DOCUMENT)
+    api.init_app(app, spec_kwargs=openapi.outline(app.config))
     openapi.describe(api)
     for blueprint in (users_bp, auth_bp, movies_bp):
         api.register_blueprint(blueprint)

@@ -5,7 +5,7 @@ The document is OpenAPI 3.1, whose schemas are JSON Schema, so tests can validat
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -142,38 +142,57 @@ def _refer_to_rating_type(_converter: Any, field: Any, *, ret: dict[str, Any]) -
     return {**kept, "$ref": "#/components/schemas/RatingType"}
 
 
-DOCUMENT: dict[str, Any] = {
-    "info": {
-        "description": Path(__file__).with_name("manual.md").read_text(),
-        "summary": "Search the movies of November 7 and vote on them.",
-    },
-    "components": {
-        "securitySchemes": {
-            "bearer": {
-                "type": "http",
-                "scheme": "bearer",
-                "bearerFormat": "JWT",
-                "description": (
-                    "The access token from `POST /api/v1/auth/token/`, without the word “Bearer”. "
-                    "It lives for 15 minutes. Get a new one from `POST /api/v1/auth/refresh/`."
-                ),
-            },
+MANUAL = Path(__file__).with_name("manual.md")
+# The settings that the manual and the description of the token quote: `{NOVEMBER7_DEADLINE}`.
+QUOTED = ("JWT_ACCESS_TOKEN_EXPIRES", "JWT_REFRESH_TOKEN_EXPIRES", "NOVEMBER7_DEADLINE")
+BEARER = (
+    "The access token from `POST /api/v1/auth/token/`, without the word “Bearer”. It is valid for "
+    "{JWT_ACCESS_TOKEN_EXPIRES}. Get a new one from `POST /api/v1/auth/refresh/`."
+)
+
+UNITS = {"day": 24 * 3600, "hour": 3600, "minute": 60, "second": 1}  # seconds
+
+
+def outline(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The document before the endpoints are added, as arguments of APISpec."""
+
+    def filled_in(text: str) -> str:
+        for name in QUOTED:
+            text = text.replace(f"{{{name}}}", in_words(config[name]))
+        return text
+
+    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    return {
+        "info": {
+            "description": filled_in(MANUAL.read_text()),
+            "summary": "Search the movies of November 7 and vote on them.",
         },
-    },
-    "servers": [{"url": EXAMPLE_URL}],
-    "marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=_schema_name),
-    "extra_plugins": [OperationPlugin()],
-}
+        "components": {
+            "securitySchemes": {"bearer": {**bearer, "description": filled_in(BEARER)}},
+        },
+        "servers": [{"url": EXAMPLE_URL}],
+        "marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=_schema_name),
+        "extra_plugins": [OperationPlugin()],
+    }
+
+
+def in_words(seconds: float) -> str:
+    """A duration in the largest unit of which it is a whole number, such as `15 minutes`."""
+    whole = [unit for unit, length in UNITS.items() if seconds >= length and not seconds % length]
+    unit = whole[0] if whole else "second"
+    number = seconds / UNITS[unit]
+    return f"{number:,.12g} {unit}{'' if number == 1 else 's'}"
+
 
 TAGS = [
     {
         "name": "users",
-        "x-displayName": "Accounts",
+        "x-displayName": "Users",
         "description": "Register an account and manage it.",
     },
     {
         "name": "auth",
-        "x-displayName": "Sign-in and tokens",
+        "x-displayName": "Auth",
         "description": "Sign in, refresh and verify tokens, and sign out.",
     },
     {

@@ -28,6 +28,7 @@ from movies.problems import EXAMPLE_URL, Problem
 from movies.urls import absolute_url
 
 bp = Blueprint("pages", __name__, template_folder="templates")
+bp.add_app_template_filter(openapi.in_words)
 
 ASSETS = Path(__file__).parent / "assets"
 VENDORED = ASSETS / "vendor"

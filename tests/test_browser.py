@@ -93,7 +93,9 @@ def test_a_newcomer_votes_in_swagger_ui(open_page: Callable[..., Page]) -> None:
     expect(page.locator("html.dark-mode")).to_be_attached()
     _check_appearance(page)
     _go_to_the_desktop(page)
-    assert _execute(page, "search_movies") == 200
+    with page.expect_request(lambda sent: "/api/v1/movies/?" in sent.url) as search:
+        assert _execute(page, "search_movies") == 200
+    assert not {"cache-control", "prefer"} & set(search.value.headers)
     assert _execute(page, "set_my_rating") == 201
     assert _execute(page, "search_movies") == 200
     found = _operation(page, "search_movies").locator(".live-responses-table")
@@ -109,6 +111,7 @@ def test_the_reference_shows_the_guide_and_every_operation(open_page: Callable[.
     for heading in ("Getting started", "Freshness", "Rate limits", "Search movies", "Sign in"):
         expect(page.locator("h1, h2", has_text=heading).first).to_be_attached()
     expect(page.get_by_text("RFC 9457").first).to_be_attached()
+    expect(page.get_by_text("openapi.json")).to_have_count(1)
     menu = page.locator(".menu-content")
     expect(menu).to_have_css("background-color", "rgb(31, 41, 55)")
     page.locator("button", has_text="/movies/top/").click()  # shows the address

@@ -3,11 +3,15 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from markupsafe import escape
 
 from movies.errors import PROBLEMS
+from movies.openapi import in_words
 from movies.pages import ASSETS, VENDORED
 
 PAGES = ("/api/schema/swagger-ui/", "/api/schema/redoc/", "/api/schema/problems/")
@@ -19,6 +23,47 @@ def test_the_list_of_problems_has_every_problem(client: FlaskClient) -> None:
     for problem in PROBLEMS.values():
         if problem.slug:
             assert page.count(f'id="{problem.slug}"') == 1
+
+
+def test_the_list_of_problems_says_what_to_do_about_each(client: FlaskClient) -> None:
+    """In the overview and in the entry."""
+    cells = re.sub("</?code>", "", client.get("/api/schema/problems/").text)
+    for problem in PROBLEMS.values():
+        if problem.slug:
+            advice = str(escape(problem.advice.replace("`", "")))
+            row, entry = cells.split(f'href="#{problem.slug}"')[1:]
+            assert advice in row.partition("</tr>")[0], problem.slug
+            assert advice in entry.partition("</section>")[0], problem.slug
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (2592000, "30 days"),
+        (86400, "1 day"),
+        (7200, "2 hours"),
+        (900, "15 minutes"),
+        (90, "90 seconds"),
+        (1, "1 second"),
+        (0.5, "0.5 seconds"),
+        (315359999, "315,359,999 seconds"),
+    ],
+)
+def test_a_duration_is_written_in_its_largest_unit(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_the_pages_quote_the_settings(make_app: Callable[..., Flask]) -> None:
+    lifetimes = {"JWT_ACCESS_TOKEN_EXPIRES": 120, "JWT_REFRESH_TOKEN_EXPIRES": 172800}
+    client = make_app(**lifetimes, NOVEMBER7_DEADLINE=7.5).test_client()
+    document = client.get("/api/schema/").get_json()
+    guide = document["info"]["description"]
+    for words in ("| access | 2 minutes (", "| refresh | 2 days |", "up to 7.5 seconds"):
+        assert words in guide
+    assert not re.search(r"\{[A-Z]", guide)
+    bearer = document["components"]["securitySchemes"]["bearer"]
+    assert "valid for 2 minutes" in bearer["description"]
+    assert "valid for 2 minutes" in client.get("/api/schema/swagger-ui/").text
 
 
 def test_the_root_redirects_to_the_reference(client: FlaskClient) -> None:

@@ -2,6 +2,10 @@
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
+const narrow = window.matchMedia("(max-width: 40rem)");
+
+const NARROW = { spacing: { sectionHorizontal: 16 } };
+
 const DARK = {
   colors: {
     primary: { main: "#93c5fd" },
@@ -46,12 +50,13 @@ function show() {
   Redoc.init(
     page.dataset.schema,
     {
-      downloadUrls: [{ title: "openapi.json", url: page.dataset.download }],
       expandResponses: "200,201",
       generatedSamplesMaxDepth: 3,
+      hideDownloadButtons: true, // the link is at the top of the page
       hideSchemaPattern: true,
-      sortRequiredPropsFirst: true,
-      theme: dark.matches ? DARK : {},
+      jsonSamplesExpandLevel: "all",
+      schemasExpansionLevel: "all",
+      theme: { ...(dark.matches ? DARK : {}), ...(narrow.matches ? NARROW : {}) },
     },
     page,
   );
@@ -59,3 +64,4 @@ function show() {
 
 show();
 dark.addEventListener("change", show);
+narrow.addEventListener("change", show);

@@ -47,25 +47,28 @@ AGE_HEADERS = {
         "schema": {"type": "string"},
     },
 }
+# Without an `example`, which Swagger UI would fill in and send.
 SEARCH_HEADERS = [
     {
         "in": "header",
         "name": "Cache-Control",
         "description": (
-            "What to accept from the cache (RFC 9111). `max-age=N`: nothing older than N seconds."
-            " `no-cache`: ask November 7 now. `max-stale=0`: no stale page, even if November 7"
-            " fails. `only-if-cached`: 504 at once if the page is not cached. At most ten searches"
-            " a minute per user may bypass a cached page with `no-cache` or `max-age`."
+            "What to accept from the cache (RFC 9111), for example `max-age=3600`. `max-age=N`:"
+            " nothing older than N seconds. `no-cache`: ask November 7 now. `max-stale=0`: no stale"
+            " page, even if November 7 fails. `only-if-cached`: 504 at once if the page is not"
+            " cached. At most ten searches a minute per user may bypass a cached page with"
+            " `no-cache` or `max-age`."
         ),
         "schema": {"type": "string"},
-        "example": "max-age=3600",
     },
     {
         "in": "header",
         "name": "Prefer",
-        "description": "`wait=N`: wait no longer than N seconds for November 7 (RFC 7240)",
+        "description": (
+            "`wait=N`: wait no longer than N seconds for November 7 (RFC 7240), for example"
+            " `wait=10`."
+        ),
         "schema": {"type": "string"},
-        "example": "wait=10",
     },
 ]
 LOCATION = {"Location": {"description": "URL of the rating", "schema": {"type": "string"}}}
@@ -85,9 +88,9 @@ FORCED_FETCHES = RateLimit("forced-fetches", 10, caller)
 def search_movies(parameters: dict[str, Any]) -> Any:
     """Search movies
 
-    Returns the movies that match `query`, or the whole catalogue without it. Each movie has its
-    current vote counts and your rating. Results may come from a cache; `Age` says how old they
-    are.
+    Returns the movies that match `query`, or the whole catalogue without it, in November 7's order.
+    Each movie has its current vote counts and your rating. Results may come from a cache; `Age`
+    says how old they are.
     """
     page, size = parameters["page"], parameters["page_size"]
     options: dict[str, Any] = {"before_forced_fetch": partial(check_limits, FORCED_FETCHES)}

@@ -17,6 +17,7 @@ from movies.schemas import (
 )
 
 MOVIE_ID = "22e4b44f-b5cb-4c7c-bf75-53ff10ca7a84"  # in the sample catalogue
+OMITTED = {"description": "Null if November 7 omits it"}
 
 
 class RatingTypeField(fields.Enum[RatingType]):
@@ -38,14 +39,25 @@ class MovieSchema(BaseSchema):
 
     id = fields.UUID(required=True)
     title = fields.String(required=True)
-    description = fields.String(required=True, allow_none=True)
-    image_url = fields.String(required=True, allow_none=True)
+    description = fields.String(required=True, allow_none=True, metadata=OMITTED)
+    image_url = fields.String(required=True, allow_none=True, metadata=OMITTED)
     rating = fields.Float(
-        required=True, allow_none=True, metadata={"description": "November 7's rating"}
+        required=True,
+        allow_none=True,
+        metadata={"description": "Score that November 7 gives; null if it omits it"},
     )
-    upvotes = fields.Integer(required=True, metadata={"minimum": 0})
-    downvotes = fields.Integer(required=True, metadata={"minimum": 0})
-    my_rating = fields.Nested(MyRatingSchema, required=True, allow_none=True)
+    upvotes = fields.Integer(
+        required=True, metadata={"description": "Upvotes of all users", "minimum": 0}
+    )
+    downvotes = fields.Integer(
+        required=True, metadata={"description": "Downvotes of all users", "minimum": 0}
+    )
+    my_rating = fields.Nested(
+        MyRatingSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "Your rating; null if you have not rated the movie"},
+    )
 
     example = {
         "id": MOVIE_ID,
@@ -130,7 +142,9 @@ class QueryParameters(BaseSchema):
         trim=True,
         validate=validate.Length(1, 200),
         metadata={
-            "description": "Text to search for. If it is omitted, the whole catalogue is listed",
+            "description": "Text to search for. November 7 decides which movies match it, and in "
+            "which order. The sample catalogue finds the text in titles, in any letter case. "
+            "Without `query`, the whole catalogue is listed.",
             "example": "inception",
         },
     )
