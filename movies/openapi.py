@@ -144,7 +144,10 @@ def _refer_to_rating_type(_converter: Any, field: Any, *, ret: dict[str, Any]) -
 
 MANUAL = Path(__file__).with_name("manual.md")
 # The settings that the manual and the description of the token quote: `{NOVEMBER7_DEADLINE}`.
-QUOTED = ("JWT_ACCESS_TOKEN_EXPIRES", "JWT_REFRESH_TOKEN_EXPIRES", "NOVEMBER7_DEADLINE")
+QUOTED = (
+    *("JWT_ACCESS_TOKEN_EXPIRES", "JWT_REFRESH_TOKEN_EXPIRES"),
+    *("NOVEMBER7_TTL", "NOVEMBER7_STALE", "NOVEMBER7_DEADLINE"),
+)
 BEARER = (
     "The access token from `POST /api/v1/auth/token/`, without the word “Bearer”. It is valid for "
     "{JWT_ACCESS_TOKEN_EXPIRES}. Get a new one from `POST /api/v1/auth/refresh/`."

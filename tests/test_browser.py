@@ -99,6 +99,7 @@ def test_a_newcomer_votes_in_swagger_ui(open_page: Callable[..., Page]) -> None:
     assert _execute(page, "set_my_rating") == 201
     assert _execute(page, "search_movies") == 200
     found = _operation(page, "search_movies").locator(".live-responses-table")
+    expect(found).to_contain_text('"upvotes": 1')
     expect(found).to_contain_text('"my_rating": {')
     _check_appearance(page)
     page.reload()

@@ -54,11 +54,15 @@ def test_a_duration_is_written_in_its_largest_unit(seconds: float, words: str) -
 
 
 def test_the_pages_quote_the_settings(make_app: Callable[..., Flask]) -> None:
-    lifetimes = {"JWT_ACCESS_TOKEN_EXPIRES": 120, "JWT_REFRESH_TOKEN_EXPIRES": 172800}
-    client = make_app(**lifetimes, NOVEMBER7_DEADLINE=7.5).test_client()
+    tokens = {"JWT_ACCESS_TOKEN_EXPIRES": 120, "JWT_REFRESH_TOKEN_EXPIRES": 172800}
+    cache = {"NOVEMBER7_TTL": 1800, "NOVEMBER7_STALE": 7200, "NOVEMBER7_DEADLINE": 7.5}
+    client = make_app(**tokens, **cache).test_client()
     document = client.get("/api/schema/").get_json()
     guide = document["info"]["description"]
-    for words in ("| access | 2 minutes (", "| refresh | 2 days |", "up to 7.5 seconds"):
+    for words in (
+        *("| access | 2 minutes (", "| refresh | 2 days |"),
+        *("fresh for 30 minutes", "for 2 hours more", "up to 7.5 seconds"),
+    ):
         assert words in guide
     assert not re.search(r"\{[A-Z]", guide)
     bearer = document["components"]["securitySchemes"]["bearer"]

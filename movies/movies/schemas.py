@@ -126,7 +126,7 @@ class RatingUpdateSchema(ResourceUpdate):
     updated_at = Timestamp(dump_only=True)
     movie = fields.Nested(RatedMovieSchema, dump_only=True, allow_none=True)
 
-    example = {"rating_type": "DOWNVOTE"}
+    example = {"rating_type": "UPVOTE"}
 
 
 class RatingPartialUpdateSchema(RatingUpdateSchema):

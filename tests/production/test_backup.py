@@ -68,7 +68,7 @@ def test_postgresql_is_backed_up_under_traffic_and_restored(
     environment = {**api.environment, "BACKUP": str(tmp_path / "movies.dump")}
     vote(api, "UPVOTE")
     with traffic(api.url):
-        run(documented("Back PostgreSQL up"), environment, private_server.binaries)
+        run(documented("Back up PostgreSQL"), environment, private_server.binaries)
     vote(api, "DOWNVOTE")  # later than the backup
     environment["DATABASE_URL"] = api.environment["DATABASE_URL"] = url
     printed = run(documented("Restore PostgreSQL"), environment, private_server.binaries)
@@ -86,7 +86,7 @@ def test_sqlite_is_backed_up_under_traffic_and_restored(tmp_path: Path) -> None:
         environment = {**api.environment, "BACKUP": str(tmp_path / "movies.backup")}
         vote(api, "UPVOTE")
         with traffic(api.url):
-            run(documented("Back SQLite up"), environment)
+            run(documented("Back up SQLite"), environment)
         vote(api, "DOWNVOTE")
         api.stop()
         printed = run(documented("Restore SQLite"), environment)
