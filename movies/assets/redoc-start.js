@@ -4,8 +4,6 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 const narrow = window.matchMedia("(max-width: 40rem)");
 
-const NARROW = { spacing: { sectionHorizontal: 16 } };
-
 const DARK = {
   colors: {
     primary: { main: "#93c5fd" },
@@ -56,7 +54,10 @@ function show() {
       hideSchemaPattern: true,
       jsonSamplesExpandLevel: "all",
       schemasExpansionLevel: "all",
-      theme: { ...(dark.matches ? DARK : {}), ...(narrow.matches ? NARROW : {}) },
+      theme: {
+        ...(dark.matches ? DARK : {}),
+        spacing: { sectionHorizontal: narrow.matches ? 16 : 40, sectionVertical: 20 },
+      },
     },
     page,
   );
