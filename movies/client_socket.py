@@ -30,6 +30,7 @@ class ClientSocket(socket.socket):
         super().__init__(fileno=accepted.detach())
         self.unsent = 0  # bytes
         self.is_answered = False  # whether a response to the current request has begun
+        self.is_whole = True  # whether `fill` has read the whole request
         self._received = bytearray()
         self._outgoing: deque[memoryview] = deque()
         self._deadline = 0.0
@@ -44,7 +45,8 @@ class ClientSocket(socket.socket):
             data = b""  # the thread will find the connection closed
         self._received += data
         self._deadline = time.monotonic() + REQUEST_TIMEOUT
-        return not data or len(self._received) >= READ_AHEAD or self.has_request
+        self.is_whole = self.has_request
+        return not data or self.is_whole or len(self._received) >= READ_AHEAD
 
     @property
     def has_request(self) -> bool:

@@ -34,7 +34,9 @@ SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a l
 SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
 MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has had at least one second
-MAX_DRAIN = 64 * 1024  # bytes discarded while a connection closes
+# Bytes discarded while a connection closes. If it were reset sooner, a client that sends its whole
+# body first might not get the response.
+MAX_DRAIN = 4 * 1024 * 1024
 HEAD_START = 0.001  # seconds in which workers with fewer connections may accept a new one
 
 # The number of connections of each worker that accepts any, in memory that all workers share.
@@ -125,6 +127,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Answer one request, on a thread."""
         conn.sock.is_answered = False
         return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """Answer one request; close the connection after one that was not read ahead as a whole.
+
+        gunicorn discards only the first 64 KiB of a body that the application did not read, and
+        then closes the connection. The client has to know before it sends another request.
+        """
+        if not conn.sock.is_whole:
+            req.force_close()
+        return super().handle_request(req, conn)
 
     def finish_request(self, conn: TConn, fs: "Future[Any]") -> None:
         """Send what is unsent, then keep the connection or close it, without blocking."""
