@@ -35,7 +35,7 @@ lint: .venv/dev ## Check style, types, the container file and the contract
 	.venv/bin/hadolint Dockerfile
 	$(PY) -m tools.breaking_changes
 
-lint-deploy: .venv/dev ## Check deploy/ and the workflows with the linter of each format
+lint-deploy: .venv/dev ## Check deploy/, compose.yaml and the workflows with the linter of each format
 	bash deploy/lint.sh .venv/bin/uv
 
 format: .venv/dev ## Format the code

@@ -109,6 +109,23 @@ def test_the_user_can_write_to_the_instance_directory() -> None:
         assert f"{place}:uid={uid},gid={gid},mode=0700" in services()[name]["tmpfs"]
 
 
+def test_the_user_can_write_to_every_volume_on_aws() -> None:
+    """Fargate gives a volume to root unless the image declares it."""
+    template = read("deploy/aws/cloudformation.yaml")
+    assert re.findall(r"ContainerPath: (\S+)", template) == runtime("VOLUME")
+    assert re.findall(r"Name: TMPDIR\s+Value: (\S+)", template) == runtime("VOLUME")
+
+
+def test_the_migration_job_is_applied_with_its_settings() -> None:
+    """By one command, which selects both by their labels."""
+    kustomization = load("deploy/kubernetes/kustomization.yaml")
+    [settings] = kustomization["configMapGenerator"]
+    job = yaml.safe_load(read("deploy/kubernetes/migrate.yaml"))
+    labels = [settings["options"]["labels"], job["metadata"]["labels"]]
+    values = ", ".join(label["app.kubernetes.io/component"] for label in labels)
+    assert f"component in ({values})" in read("deploy/kubernetes/migrate.yaml")
+
+
 def test_images_are_pinned_by_version_and_digest() -> None:
     assert [
         image for image in images() if not re.search(r":\d[\w.-]*@sha256:[0-9a-f]{64}$", image)
@@ -152,7 +169,7 @@ def test_only_the_proxy_publishes_ports() -> None:
 
 def test_every_service_is_limited() -> None:
     for name, service in services().items():
-        assert {"mem_limit", "pids_limit"} <= set(service), name
+        assert {"mem_limit", "pids_limit", "cpus"} <= set(service), name
         assert service["logging"]["options"]["max-size"], name
 
 
