@@ -1,8 +1,8 @@
 """Rules of signing in and out."""
 
 import uuid
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import current_app
@@ -104,10 +104,26 @@ def end_all(user_id: int) -> list[uuid.UUID]:
 
 def purge() -> Iterator[int]:
     """Delete expired sign-ins in batches, each in its own transaction. Yields their sizes."""
-    end = now() - timedelta(seconds=current_app.config["JWT_DECODE_LEEWAY"])
-    oldest = select(SignIn.id).where(SignIn.expires_at <= end).order_by(SignIn.expires_at)
-    batch = delete(SignIn).where(SignIn.id.in_(oldest.limit(PURGE_BATCH))).returning(SignIn.id)
-    while purged := len(db.session.scalars(batch).all()):
+    since = datetime.min.replace(tzinfo=UTC)
+    until = now() - timedelta(seconds=current_app.config["JWT_DECODE_LEEWAY"])
+    while expired_at := _purge_batch(since, until):
         db.session.commit()
-        yield purged
+        yield len(expired_at)
+        since = max(expired_at)
     db.session.rollback()
+
+
+def _purge_batch(since: datetime, until: datetime) -> Sequence[datetime]:
+    """Delete the first sign-ins that expired in this period. Returns when they expired.
+
+    The index of PostgreSQL keeps entries of deleted rows for a while. Without `since`, each batch
+    would read those of all batches before it.
+    """
+    oldest = (
+        select(SignIn.id)
+        .where(SignIn.expires_at >= since, SignIn.expires_at <= until)
+        .order_by(SignIn.expires_at)
+        .limit(PURGE_BATCH)
+    )
+    batch = delete(SignIn).where(SignIn.id.in_(oldest)).returning(SignIn.expires_at)
+    return db.session.scalars(batch).all()

@@ -12,11 +12,12 @@ from accounts import PASSWORD, Accounts
 from cachetools import TTLCache
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from tables import rows
 
 from movies.auth import passwords, service
 from movies.auth import tokens as auth_tokens
+from movies.auth.models import SignIn, User
 from movies.auth.tokens import Identity
 from movies.extensions import db
 
@@ -213,6 +214,24 @@ def test_purge_deletes_in_batches(
     with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True), app.app_context():
         assert list(service.purge()) == [2, 2, 1]
         assert list(service.purge()) == []
+
+
+def test_a_batch_of_a_purge_starts_where_the_one_before_ended(
+    app: Flask, auth: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign-in that appears behind it stays, so deleted index entries are not read again."""
+    monkeypatch.setattr(service, "PURGE_BATCH", 2)
+    auth.register(ADA)
+    for _ in range(3):
+        auth.sign_in(ADA)
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=31), tick=True), app.app_context():
+        batches = service.purge()
+        assert next(batches) == 2
+        user_id = db.session.scalars(select(User.id)).one()
+        db.session.add(SignIn(user_id=user_id, expires_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        db.session.commit()
+        assert list(batches) == [1]
+        assert list(service.purge()) == [1]
 
 
 def test_a_sign_in_over_the_maximum_ends_the_oldest(
