@@ -4,8 +4,8 @@ PYTHON ?= python3
 PY := .venv/bin/python
 FLASK := $(PY) -m flask --app wsgi
 PYTEST := $(PY) -m pytest
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
-SUITE := $(PARALLEL) $(if $(CI),--cov --cov-report=term --cov-fail-under=95)
+LOADFILE := --dist loadfile --no-loadscope-reorder
+SUITE := -n auto $(LOADFILE) $(if $(CI),--cov --cov-report=term --cov-fail-under=95)
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test test-fast lint lint-deploy format migrate november7 bench lock upgrade-deps openapi \
@@ -26,7 +26,7 @@ test: .venv/dev ## Run all tests, or those in ARGS: make test ARGS="tests/test_c
 	$(PYTEST) $(or $(ARGS),$(SUITE))
 
 test-fast: .venv/dev ## Run the fast tests, on SQLite only
-	$(PYTEST) $(PARALLEL) -m "not slow and not registry" -k "not postgresql and not redis" $(ARGS)
+	$(PYTEST) -n logical $(LOADFILE) -m "not slow and not registry" -k "not postgresql and not redis" $(ARGS)
 
 lint: .venv/dev ## Check style, types, the container file and the contract
 	$(PY) -m ruff check .

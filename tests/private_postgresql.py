@@ -15,7 +15,7 @@ import pytest
 from helpers import eventually
 from services import free_port
 
-MAX_CONNECTIONS = 40
+MAX_CONNECTIONS = 60  # two workers of a server open 40
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",

@@ -18,6 +18,7 @@ ADDRESS = "http://127.0.0.1:8000"
 VOLATILE = {"created_at", "updated_at", "next"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_journey_of_the_readme_prints_what_it_shows(url: str) -> None:
     script, shown = "", []

@@ -20,7 +20,10 @@ from stand_in.server import Faults, StandIn
 
 GUIDE = Path(__file__).parents[1] / "movies/manual.md"
 EXAMPLE_URL = "https://movies.example.com"
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
 
 # Programs that continue the examples: two requests that succeed later, one that never does, and
 # one for which the user has to sign in again.

@@ -27,6 +27,8 @@ from movies.movies.schemas import (
 from movies.schemas import BaseSchema, NoParameters, PageParameters
 from movies.users.schemas import PasswordUpdateSchema, UserCreateSchema, UserUpdateSchema
 
+pytestmark = pytest.mark.slow
+
 BODIES = [
     *(CredentialsSchema, RefreshTokenSchema, TokenSchema),
     *(UserCreateSchema, UserUpdateSchema, PasswordUpdateSchema),

@@ -25,6 +25,7 @@ def test_docs_and_config_name_the_same_settings() -> None:
     assert documented == {*EXPECTED, "MOVIES_ENV_FILE"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -77,6 +78,7 @@ def test_redis_is_reached_by_a_unix_socket(
     assert "hit" in from_tcp.headers["Cache-Status"]
 
 
+@pytest.mark.slow
 def test_files_of_the_instance_directory_are_private(tmp_path: Path) -> None:
     """The database, the provider cache and their write-ahead logs, whatever the umask."""
     directory = tmp_path / "instance"

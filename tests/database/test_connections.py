@@ -60,6 +60,7 @@ def test_parameters_of_the_url_take_effect(
         assert driver.response_timeout == 12.0
 
 
+@pytest.mark.slow
 def test_a_writable_server_is_chosen_among_several(
     private_server: PrivatePostgresql,
 ) -> None:

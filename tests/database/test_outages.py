@@ -18,6 +18,8 @@ from private_postgresql import MAX_CONNECTIONS, PrivatePostgresql
 from movies.database import connections
 from movies.extensions import db
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server_url(

@@ -176,9 +176,11 @@ def test_terminated_connections_never_answer_with_a_bare_500(
 
     with ThreadPoolExecutor(6) as pool:
         calls = [pool.submit(call, number) for number in range(6)]
-        for _ in range(4):
-            private_server.terminate_backends()
-        stop.set()
+        try:
+            for _ in range(4):
+                private_server.terminate_backends()
+        finally:
+            stop.set()
         answers = [answer for future in calls for answer in future.result()]
     unexpected = [answer.text for answer in answers if not is_expected(answer)]
     assert unexpected == []

@@ -9,6 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from movies.database import ServerStalled, connection_options, connections
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_statement_fails_when_the_server_does_not_respond(
     private_server: PrivatePostgresql, monkeypatch: pytest.MonkeyPatch

@@ -270,6 +270,7 @@ def test_invalid_switches_are_usage_errors(arguments: list[str]) -> None:
     assert "Error" in result.output
 
 
+@pytest.mark.slow
 def test_the_command_prints_its_url_and_faults_and_ends_on_sigterm(
     session: requests.Session,
 ) -> None:

@@ -182,6 +182,7 @@ for turn in range(5):
 """
 
 
+@pytest.mark.slow
 def test_a_corrupt_file_is_opened_by_several_processes_at_once(tmp_path: Path) -> None:
     """One of them replaces it, and all of them use the same new file."""
     processes = [
