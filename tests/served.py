@@ -142,6 +142,11 @@ class Served:
         sockets = _established(remote=port)
         return [pid for pid in self.pids if sockets & _open_files(pid)]
 
+    def megabytes(self) -> float:
+        """The resident memory of all workers together. Linux only."""
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def connections(self) -> list[int]:
         """The number of clients that are connected to each worker. Linux only."""
         clients = _established(local=int(self.url.rpartition(":")[2]))

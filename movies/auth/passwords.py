@@ -1,23 +1,27 @@
 """Password normalization, hashes and strength.
 
 Hashes are argon2id with 19 MiB, 2 passes and 1 lane: the minimum of the OWASP Password Storage
-Cheat Sheet, which keeps sign-ins cheap. At most one hash per processor is computed at a time. A
-request that waits too long for its turn is refused, and so is one that finds too many others.
+Cheat Sheet, which keeps sign-ins cheap. Workers share the processors: each computes as many hashes
+at a time as there are processors per worker. A request that waits too long for its turn is refused,
+and so is one that finds too many others.
 """
 
 import math
 import os
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
+from config import Config
 from movies.auth.errors import PasswordChecksBusy
 
 MIN_LENGTH, MAX_LENGTH = 8, 128  # characters, after normalization
@@ -32,9 +36,15 @@ MAX_CALLERS = 64  # requests of one process that hash or judge, or wait for it, 
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _callers = threading.BoundedSemaphore(MAX_CALLERS)
-_hashers = threading.BoundedSemaphore(os.cpu_count() or 1)
+_at_once = math.ceil((os.cpu_count() or 1) / Config.WEB_CONCURRENCY)
+_hashers = threading.BoundedSemaphore(_at_once)
+# The C library keeps the memory of a hash for the next one on the same thread. On the threads of
+# requests, this took 19 MiB each.
+_threads = ThreadPoolExecutor(_at_once, thread_name_prefix="passwords")
 _judge = threading.BoundedSemaphore()  # one at a time: zxcvbn stores hints in a global variable
 _unknown: dict[PasswordHasher, str] = {}
+
+T = TypeVar("T")
 
 
 class Verdict(Enum):
@@ -58,8 +68,7 @@ def normalize(password: str) -> str:
 
 def hash_password(password: str) -> str:
     """The argon2id hash of the normalized password. Raises PasswordChecksBusy."""
-    with _turn(_hashers):
-        return hasher.hash(normalize(password))
+    return _compute(hasher.hash, normalize(password))
 
 
 def verify(password: str, password_hash: str | None) -> Verdict:
@@ -68,14 +77,7 @@ def verify(password: str, password_hash: str | None) -> Verdict:
     Without a hash, the result is WRONG and takes the same time. A hash that has other parameters,
     or was made before passwords were normalized, is OUTDATED. Raises PasswordChecksBusy.
     """
-    with _turn(_hashers):
-        spelling = normalize(password)
-        if _matches(spelling, password_hash):
-            is_outdated = hasher.check_needs_rehash(password_hash or "")
-            return Verdict.OUTDATED if is_outdated else Verdict.RIGHT
-        if spelling != password and _matches(password, password_hash):
-            return Verdict.OUTDATED
-        return Verdict.WRONG
+    return _compute(_verify, password, password_hash)
 
 
 def weakness(password: str, hints: list[str]) -> str | None:
@@ -109,6 +111,26 @@ def _readings(text: str) -> int:
     return math.prod(
         sum(symbol in text for symbol in symbols) or 1 for symbols in L33T_TABLE.values()
     )
+
+
+def _compute(function: Callable[..., T], *args: Any) -> T:
+    """The function's result, from one of the threads that hash. Raises PasswordChecksBusy."""
+    with _turn(_hashers):
+        try:
+            result = _threads.submit(function, *args)
+        except RuntimeError as error:  # no thread can be started
+            raise PasswordChecksBusy from error
+        return result.result()
+
+
+def _verify(password: str, password_hash: str | None) -> Verdict:
+    spelling = normalize(password)
+    if _matches(spelling, password_hash):
+        is_outdated = hasher.check_needs_rehash(password_hash or "")
+        return Verdict.OUTDATED if is_outdated else Verdict.RIGHT
+    if spelling != password and _matches(password, password_hash):
+        return Verdict.OUTDATED
+    return Verdict.WRONG
 
 
 def _matches(password: str, password_hash: str | None) -> bool:
