@@ -41,6 +41,7 @@ from stand_in.server import StandIn
 
 pytest_plugins = ["skips", "unmigrated", "pytester"]
 WAITING = 2  # workers whose tests wait for events
+DATABASES = 16  # of a Redis, which parallel workers may have to share
 MEMORY = Path("/dev/shm")  # a file system in memory, on Linux
 passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -49,7 +50,9 @@ passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
     """Two workers more than processors for `-n auto`, as many tests wait; none for `-n logical`."""
     number = yield
-    return number + (WAITING if config.option.numprocesses == "auto" else 0)
+    if config.option.numprocesses != "auto":
+        return number
+    return max(number, min(number + WAITING, DATABASES))
 
 
 @pytest.hookimpl(wrapper=True)
