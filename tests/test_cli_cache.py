@@ -27,7 +27,10 @@ NOBODY = "redis://127.0.0.1:1/0"
 
 Run = Callable[..., Result]
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -14,6 +14,8 @@ from movies.auth import passwords
 from movies.auth.emails import address_key
 from movies.movies import tallies
 
+pytestmark = pytest.mark.slow
+
 BEFORE_EMAIL_KEYS = "0004"
 
 

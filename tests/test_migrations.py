@@ -16,6 +16,8 @@ from unmigrated import fill, ratings
 from movies.extensions import db
 from movies.movies import tallies
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def app(make_empty: Callable[[], Flask]) -> Flask:
