@@ -254,7 +254,10 @@ def test_hits_that_were_not_shared_count_during_an_outage(own_redis: OwnRedis) -
         assert [counting.hit({"key": 9})[0].hits for _ in range(3)] == [4, 5, 6]
 
 
-def test_parallel_hits_of_an_exact_limit_each_have_their_own_count(tmp_path: Path) -> None:
+def test_parallel_hits_of_an_exact_limit_each_have_their_own_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters, "SQLITE_TIMEOUT", 60)  # a busy machine is no outage
     counting = [Counters(SqliteStore(tmp_path / "counters")) for _ in range(2)]
     with ThreadPoolExecutor(20) as pool:
         seen = list(pool.map(lambda turn: hits(counting[turn % 2], 1)[0], range(100)))

@@ -76,7 +76,7 @@ class Story:
 @pytest.fixture
 def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
     """The application with rate limits and the stand-in as its provider."""
-    return make_app(RATELIMIT_ENABLED=True, NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=1.0)
+    return make_app(RATELIMIT_ENABLED=True, NOVEMBER7_URL=stand_in.url, NOVEMBER7_DEADLINE=3.0)
 
 
 @pytest.fixture

@@ -165,13 +165,17 @@ def test_accounts_that_are_deleted_while_voting_leave_no_vote(app: Flask) -> Non
     def leave(headers: Headers) -> int:
         return app.test_client().delete("/api/v1/users/me/", headers=headers).status_code
 
-    statuses = at_once(
-        [
-            *(partial(leave, headers) for headers in going),
-            *(partial(put, app, headers, movie, "UPVOTE") for headers in going for movie in MOVIES),
-            *(partial(put, app, staying, movie, "DOWNVOTE") for movie in MOVIES),
-        ]
-    )
+    def until_done(request: Callable[[], int]) -> int:
+        while (status := request()) == 503:  # on a busy machine, the database may be too busy
+            pass
+        return status
+
+    requests = [
+        *(partial(leave, headers) for headers in going),
+        *(partial(put, app, headers, movie, "UPVOTE") for headers in going for movie in MOVIES),
+        *(partial(put, app, staying, movie, "DOWNVOTE") for movie in MOVIES),
+    ]
+    statuses = at_once(partial(until_done, request) for request in requests)
     assert statuses[:10] == [204] * 10
     assert set(statuses[10:40]) <= {200, 201, 401}
     assert statuses[40:] == [201] * 3
