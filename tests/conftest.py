@@ -48,7 +48,7 @@ passwords.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
-    """Two workers more than processors for `-n auto`, as many tests wait; none for `-n logical`."""
+    """For `-n auto`, start two workers more than processors, because many tests wait."""
     number = yield
     if config.option.numprocesses != "auto":
         return number

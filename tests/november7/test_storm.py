@@ -168,7 +168,7 @@ def test_every_response_is_correct_or_a_problem(
         clock.shift(TTL)
     assert {"hit", "fwd=miss", "hit; detail=stale-while-revalidate", "404"} <= set(kinds)
     assert kinds["503"] + kinds["504"] < SEARCHES / 4, kinds
-    assert kinds["incomplete"] < SEARCHES / 10, kinds  # of 8 % that lack a movie, two in a row
+    assert kinds["incomplete"] < SEARCHES / 20, kinds  # about 50 without a second request
 
 
 @pytest.mark.parametrize(
