@@ -6,6 +6,7 @@ line can be forged. No password, token or email address is ever passed to a log 
 
 import json
 import logging
+import os
 import re
 import secrets
 import sys
@@ -13,6 +14,7 @@ from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -90,28 +92,60 @@ def _is_command() -> bool:
     return click is not None and click.get_current_context(silent=True) is not None
 
 
+class _Unbuffered:
+    """A stream on a file descriptor, without a buffer and so without the lock of one."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> None:
+        """Write the whole text."""
+        data = text.encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+def _standard_error() -> Any:
+    try:
+        return _Unbuffered(sys.stderr.fileno())
+    except (AttributeError, OSError):  # there is none, or a program has replaced it
+        return sys.stderr
+
+
 class _Handler(logging.StreamHandler[Any]):
     """Writes lines, and a summary in place of warnings and errors that repeat."""
 
     def __init__(self, as_json: bool) -> None:
-        super().__init__(sys.stderr)
+        super().__init__(_standard_error())
         self.addFilter(_add_ids)
         self.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
         self._window_start = 0.0
         self._seen: Counter[tuple[Any, ...]] = Counter()
+        self._seen_lock = Lock()
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Write a line without a lock: it is one system call, and no thread waits for another."""
+        if is_accepted := self.filter(record):
+            self.emit(record)
+        return is_accepted
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, unless REPEATS of its kind were written in the current window."""
-        if not 0 <= record.created - self._window_start < WINDOW:
-            self._summarize()
-            self._window_start = record.created
-        if record.levelno >= logging.WARNING:
-            cause = record.exc_info[0] if record.exc_info else None
-            kind = (record.name, record.levelno, str(record.msg), cause)
-            self._seen[kind] += 1
-            if self._seen[kind] > REPEATS:
-                return
+        is_new = not 0 <= record.created - self._window_start < WINDOW
+        if is_new or record.levelno >= logging.WARNING:
+            with self._seen_lock:
+                if is_new:
+                    self._summarize()
+                    self._window_start = record.created
+                if record.levelno >= logging.WARNING and self._is_repeated(record):
+                    return
         super().emit(record)
+
+    def _is_repeated(self, record: logging.LogRecord) -> bool:
+        cause = record.exc_info[0] if record.exc_info else None
+        kind = (record.name, record.levelno, str(record.msg), cause)
+        self._seen[kind] += 1
+        return self._seen[kind] > REPEATS
 
     def _summarize(self) -> None:
         for (name, level, message, _), times in self._seen.items():

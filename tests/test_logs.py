@@ -3,8 +3,10 @@
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from helpers import eventually
 from served import Served, served
 
 from movies.access_log import DETAILS, AccessLog
-from movies.logs import REPEATS, WINDOW, _Handler, begin_request, trace, trace_headers
+from movies.logs import REPEATS, WINDOW, _Handler, _Unbuffered, begin_request, trace, trace_headers
 from stand_in.server import StandIn
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -60,6 +62,26 @@ def test_a_text_line_has_the_fields_that_have_a_value() -> None:
     begin_request("the-id")
     line = written({"msg": "x", "reason": 'a "b"', "count": 3, "empty": None}, as_json=False)
     assert line.endswith('INFO movies: x reason="a \\"b\\"" count=3 request_id="the-id"')
+
+
+def test_lines_of_many_threads_are_whole() -> None:
+    """They are written without a lock."""
+    reading, writing = os.pipe()
+    handler = _Handler(as_json=True)
+    handler.setStream(_Unbuffered(writing))
+    record = {"levelno": logging.INFO, "name": "movies", "msg": "x" * 500}
+
+    def log() -> None:
+        for _ in range(500):
+            handler.handle(logging.makeLogRecord(record))
+
+    with ThreadPoolExecutor(8) as threads, open(reading) as lines:
+        logged = [threads.submit(log) for _ in range(8)]
+        messages = [json.loads(lines.readline())["message"] for _ in range(8 * 500)]
+        for done in logged:
+            done.result()
+    os.close(writing)
+    assert set(messages) == {record["msg"]}
 
 
 def test_warnings_that_repeat_are_summarized() -> None:

@@ -1,7 +1,8 @@
 """Everything about databases. To support another one, change only these modules.
 
 `types`: base class and column types. `connections`: options, pools and timeouts.
-`hosts`: which address is connected to first. `outages`: what an error means.
+`hosts`: which address is connected to first. `stalls`: servers that do not respond.
+`outages`: what an error means.
 `statements`: how they are compiled. `execution`: how they are run.
 `extension`: the object that the other packages use.
 """

@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any, cast
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import (
     URL,
     Connection,
@@ -32,7 +31,8 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from movies.database.hosts import best_address_first, forget_address, remember_address
-from movies.database.outages import ServerStalled, must_replace_connection
+from movies.database.outages import must_replace_connection
+from movies.database.stalls import start_watching, within
 
 READS = "reads"  # the bind of the pool that single SELECTs use
 POOL_SIZES = {None: 12, READS: 8}  # connections of one process
@@ -40,12 +40,14 @@ POOL_TIMEOUT = 5  # seconds to wait for a connection of the pool
 MAX_WAITERS = 192  # callers of one process that wait for a connection at once; others get 503
 MAX_CALLERS = MAX_WAITERS + sum(POOL_SIZES.values())  # that wait, or use a connection, at once
 SQLITE_LOCK_TIMEOUT = 5  # seconds that SQLite waits for another writer
-# Seconds to connect, milliseconds for a statement, for a lock, and for a peer that went silent.
-POSTGRESQL = {"connect_timeout": 3, "tcp_user_timeout": 10000}
+# Seconds to connect, milliseconds for a peer that went silent, for a statement and for a lock.
+# Idle connections are probed, so that no firewall forgets them.
+POSTGRESQL = {"connect_timeout": 3, "tcp_user_timeout": 10000, "keepalives_idle": 60}
 POSTGRESQL_OPTIONS = "-c statement_timeout=10000 -c lock_timeout=3000"
-RESPONSE_MARGIN = (
-    2.0  # seconds beyond its `statement_timeout` after which a server counts as stalled
-)
+# Seconds after which a server counts as stalled: at first, and beyond its `statement_timeout`.
+FIRST_RESPONSE_TIMEOUT = 10.0
+RESPONSE_MARGIN = 2.0
+CHECKED_AFTER = 1.0  # seconds without use after which a connection for reads is checked again
 
 
 def bind(url: URL, name: str | None = None) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def bind(url: URL, name: str | None = None) -> dict[str, Any]:
         "poolclass": AdmissionPool,
         "pool_size": POOL_SIZES[name],
         "max_overflow": 0,
+        "pool_use_lifo": True,  # few connections in use keep the caches of the server warm
         "pool_timeout": POOL_TIMEOUT,
     }
 
@@ -100,24 +103,16 @@ logging.getLogger(f"{__name__}.{AdmissionPool.__name__}").setLevel(logging.WARNI
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection to PostgreSQL that gives up on a server that has stopped responding.
 
-    `response_timeout`: seconds; None waits for ever. The server enforces `statement_timeout`
-    itself, unless it is stalled, as on a full disk or a stopped virtual machine.
+    `response_timeout`: seconds; None waits for ever.
     """
 
-    response_timeout: float | None = None
+    response_timeout: float | None = FIRST_RESPONSE_TIMEOUT
 
-    # psycopg does not document `wait`, and has no other way to bound a response. Its exception for
-    # an expired wait is private, but it is the only error that leaves a statement in progress.
+    # psycopg does not document `wait`, and has no other way to bound a response.
     # tests/database/test_stalled_server.py fails if this changes.
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """The result of `gen`. Raises ServerStalled, and closes, after `response_timeout`."""
-        try:
-            return super().wait(gen, interval, timeout or self.response_timeout)
-        except psycopg.OperationalError:
-            if timeout is not None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
-                raise
-            self.pgconn.finish()
-            raise ServerStalled("the server does not respond") from None
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """The result of a generator of psycopg. Raises ServerStalled after `response_timeout`."""
+        return within(self.response_timeout, self, super().wait, *args, **kwargs)
 
     def rollback(self) -> None:
         """Roll back. A connection that is lost needs none: the server has done it already."""
@@ -143,6 +138,7 @@ def _connect_postgresql(
         return None
     if "prepare_threshold" in settings:  # a URL can only hold text
         settings["prepare_threshold"] = int(settings["prepare_threshold"]) or None
+    start_watching()
     ordered = best_address_first(settings)
     connection = BoundedConnection.connect(*arguments, **ordered, autocommit=True)
     try:
@@ -190,23 +186,25 @@ def _note_age(_connection: object, record: Any) -> None:
 @event.listens_for(Pool, "checkin")
 def _note_idle(connection: object, record: Any) -> None:
     if connection is not None:
-        record.info["idle"] = True
+        record.info["idle_since"] = monotonic()
 
 
 @event.listens_for(Pool, "checkout", insert=True)  # before those that count connections
 def _check_idle(connection: Any, record: Any, _proxy: object) -> None:
     """Have the pool replace an idle connection that is lost, without asking the server.
 
-    A server sends nothing on an idle connection but its end, or a changed setting.
+    A server sends nothing on an idle connection but its end, or a changed setting. A read on a
+    connection that is lost is repeated, so these are not checked while they are in constant use.
     """
-    if not record.info.pop("idle", False):
+    idle_since = record.info.pop("idle_since", None)
+    if idle_since is None:
         return
     if record.info["opened"] <= _replaced_before:
         raise DisconnectionError("the server could not serve")
-    if isinstance(connection, psycopg.Connection) and (
-        connection.closed or _has_input(connection.fileno())
-    ):
-        raise DisconnectionError("the server closed the connection")
+    if isinstance(connection, psycopg.Connection):
+        is_in_use = connection.autocommit and monotonic() - idle_since < CHECKED_AFTER
+        if connection.closed or (not is_in_use and _has_input(connection.fileno())):
+            raise DisconnectionError("the server closed the connection")
 
 
 def _has_input(descriptor: int) -> bool:

@@ -4,7 +4,6 @@ SQLAlchemy's execution takes several times longer than the database needs to fin
 Pools and exceptions are those of SQLAlchemy.
 """
 
-import select
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -17,7 +16,8 @@ from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError
 
 from movies.database.connections import replace_connections
-from movies.database.outages import ServerStalled, must_replace_connection
+from movies.database.outages import must_replace_connection
+from movies.database.stalls import within
 from movies.database.statements import Compiled, Statement
 
 # Called with the engine, text and values of each statement. The statement runs in the context.
@@ -100,8 +100,7 @@ def _rows(pooled: PoolProxiedConnection, compiled: Compiled, values: list[Any]) 
     if isinstance(driver, sqlite3.Connection):
         return list(map(compiled.row, driver.execute(compiled.text, values)))
     if driver.prepare_threshold is None:  # as behind a PgBouncer that knows no prepared statements
-        driver.pgconn.send_query_params(compiled.text.encode(), values)
-        result = _result(driver)
+        result = _result(driver, driver.pgconn.exec_params, compiled.text.encode(), values)
     else:
         prepared = pooled.info.setdefault("prepared", set())
         try:
@@ -119,42 +118,26 @@ def _prepared_result(
 ) -> Any:
     """The result of a statement, which is prepared unless it is among those that are."""
     if compiled.name not in prepared:
-        driver.pgconn.send_prepare(compiled.name, compiled.text.encode())
         with suppress(psycopg.errors.DuplicatePreparedStatement):  # it has the same text
-            _result(driver)
+            _result(driver, driver.pgconn.prepare, compiled.name, compiled.text.encode())
         prepared.add(compiled.name)
-    driver.pgconn.send_query_prepared(compiled.name, values)
-    return _result(driver)
+    return _result(driver, driver.pgconn.exec_prepared, compiled.name, values)
 
 
-def _result(driver: Any) -> Any:
-    """The last result that the server sends. Raises psycopg.Error."""
-    pgconn, last = driver.pgconn, None
-    while pgconn.flush():
-        _wait(driver, select.POLLIN | select.POLLOUT)
-    while True:
-        while pgconn.is_busy():
-            _wait(driver, select.POLLIN)
-        result = pgconn.get_result()
-        if result is None:
-            break
-        last = result
-    if last is None:
-        raise psycopg.OperationalError("the server sent no response")
-    if last.status == ExecStatus.FATAL_ERROR:
-        raise _error(last)
-    return last
+def _result(driver: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a blocking call of libpq. Raises psycopg.Error.
 
-
-def _wait(driver: Any, events: int) -> None:
-    """Read what the server has sent. Raises ServerStalled, and closes, if it sends nothing."""
-    poll = select.poll()
-    poll.register(driver.pgconn.socket, events)
-    seconds = driver.response_timeout
-    if not poll.poll(None if seconds is None else seconds * 1000):
-        driver.pgconn.finish()
-        raise ServerStalled("the server does not respond")
-    driver.pgconn.consume_input()
+    It lets go of the interpreter's lock once. Each further time would have other threads of a busy
+    process run in between.
+    """
+    try:
+        result = within(driver.response_timeout, driver, call, *arguments)
+    except MemoryError:  # psycopg's exception if libpq returns no result, whatever the reason
+        reason = driver.pgconn.error_message.decode(errors="replace").strip()
+        raise psycopg.OperationalError(reason or "the server sent no response") from None
+    if result.status == ExecStatus.FATAL_ERROR:
+        raise _error(result)
+    return result
 
 
 def _error(result: Any) -> psycopg.Error:

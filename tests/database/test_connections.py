@@ -16,6 +16,7 @@ from movies.database import bind, connection_options, connections
 from movies.database.connections import MAX_WAITERS, POOL_SIZES, AdmissionPool
 from movies.extensions import db
 
+SILENCE = {"tcp_user_timeout": 10000, "keepalives_idle": 60}
 OUR_OPTIONS = "-c statement_timeout=10000 -c lock_timeout=3000"
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -25,11 +26,11 @@ ONE_DATABASE = pytest.mark.parametrize("database_url", ["postgresql"], indirect=
     [
         (
             "postgresql+psycopg://db/movies",
-            {"connect_timeout": 3, "tcp_user_timeout": 10000, "options": OUR_OPTIONS},
+            {**SILENCE, "connect_timeout": 3, "options": OUR_OPTIONS},
         ),
         (
             "postgresql+psycopg://db/movies?options=-csearch_path%3Dtenant&connect_timeout=20",
-            {"tcp_user_timeout": 10000, "options": f"{OUR_OPTIONS} -csearch_path=tenant"},
+            {**SILENCE, "options": f"{OUR_OPTIONS} -csearch_path=tenant"},
         ),
         ("sqlite:////tmp/movies.sqlite3", {"timeout": 5}),
         ("sqlite:////tmp/movies.sqlite3?timeout=30", {}),

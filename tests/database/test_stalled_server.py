@@ -1,4 +1,4 @@
-"""The wait for a response of PostgreSQL is bounded, which psycopg has no public way to do."""
+"""The wait for a response of PostgreSQL is bounded, which psycopg and libpq have no way to do."""
 
 from time import monotonic
 
