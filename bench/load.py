@@ -19,9 +19,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 CONNECTIONS = 16
-SECONDS = 4.0  # of one run
-ROUNDS = 7  # of alternating runs, after one that only warms up
-MAX_SPREAD = 0.20  # of the ratios: interquartile range / median; above it nothing is reported
+SECONDS = 2.0  # of one run
+# Alternating runs, after one that only warms up: at least and at most.
+MIN_ROUNDS, MAX_ROUNDS = 7, 45
+MAX_SPREAD = 0.15  # of a median: width of its 95 % confidence interval / itself
 
 SCRIPT = """
 local tokens, paths = {}, {}
@@ -95,29 +96,40 @@ def load(target: Target, seconds: float = SECONDS, connections: int = CONNECTION
 
 
 def ratio(
-    measured: Target,
-    floor: Target,
-    *,
-    rounds: int = ROUNDS,
-    before_each: Callable[[], None] = lambda: None,
+    measured: Target, floor: Target, *, before_each: Callable[[], None] = lambda: None
 ) -> tuple[float, Run, Run]:
     """The rate of `measured` as a share of the floor's, and the median run of each.
 
-    The two are measured in turn, so that a slow moment of the machine affects both. Raises
-    TooNoisy.
+    The two are measured in turn, so that a slow moment of the machine affects both, until the
+    median of their ratios is known well enough. Raises TooNoisy.
     """
     load(measured, 2)
     load(floor, 2)
-    pairs = []
-    for _ in range(rounds):
+    pairs: list[tuple[Run, Run]] = []
+    while len(pairs) < MAX_ROUNDS:
         before_each()
         pairs.append((load(measured), load(floor)))
-    ratios = [one.rate / other.rate for one, other in pairs]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    spread = (high - low) / middle
-    if spread > MAX_SPREAD:
-        raise TooNoisy(f"half of the ratios are between {low:.2f} and {high:.2f}: {spread:.0%}")
-    return middle, _median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs])
+        ratios = sorted(one.rate / other.rate for one, other in pairs)
+        low, high = interval_of_median(ratios)
+        middle = statistics.median(ratios)
+        if len(pairs) >= MIN_ROUNDS and (high - low) / middle <= MAX_SPREAD:
+            return (
+                middle,
+                _median([pair[0] for pair in pairs]),
+                _median([pair[1] for pair in pairs]),
+            )
+    raise TooNoisy(f"after {MAX_ROUNDS} rounds, the ratio is between {low:.2f} and {high:.2f}")
+
+
+def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the median of sorted values.
+
+    Its ends are order statistics, chosen with the normal approximation of the binomial distribution
+    (W. J. Conover, "Practical Nonparametric Statistics", section 3.2).
+    """
+    count = len(values)
+    outside = max(0, int((count - 1.96 * count**0.5) / 2))
+    return values[outside], values[count - 1 - outside]
 
 
 def _median(runs: list[Run]) -> Run:

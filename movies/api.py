@@ -295,5 +295,6 @@ def _invalid_example(schema: Schema) -> dict[str, list[str]]:
 
 def _require_bounded_body() -> None:
     """Refuse a body whose declared length is too large, even if the endpoint reads none."""
-    if (request.content_length or 0) > current_app.config["MAX_CONTENT_LENGTH"]:
+    length = request.content_length
+    if length and length > current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge

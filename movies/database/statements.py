@@ -5,6 +5,7 @@ Parameters and rows are converted according to the types of their columns.
 
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -38,7 +39,7 @@ class Compiled:
     """A statement for one dialect.
 
     `text`: SQL with positional parameters. `name`: made from the text, so that it means the same in
-    every process, also behind a pooler.
+    every process, also behind a pooler. `row`: turns values of the driver into a named tuple.
     """
 
     def __init__(self, statement: Any, dialect_name: str) -> None:
@@ -46,12 +47,7 @@ class Compiled:
         compiled = statement.compile(dialect=dialect)
         self.text = str(compiled)
         self.name = f"movies_{sha256(self.text.encode()).hexdigest()[:24]}".encode()
-        self._row: Any = namedtuple("Row", statement.exported_columns.keys())  # type: ignore[misc]
-        self._loads = [
-            (index, load)
-            for index, column in enumerate(statement.exported_columns)
-            if (load := _loader(column.type, dialect)) is not None
-        ]
+        self.row = _row_maker(statement.exported_columns, dialect)
         self._fixed: list[Any] = []
         self._given: list[tuple[int, str, Callable[[Any], Any]]] = []
         for index, name in enumerate(compiled.positiontup):
@@ -68,13 +64,27 @@ class Compiled:
             values[index] = dump(parameters[name])
         return values
 
-    def row(self, values: Sequence[Any]) -> Any:
-        """A named tuple of the columns, from the values that the driver returned."""
-        if self._loads:
-            values = list(values)
-            for index, load in self._loads:
-                values[index] = load(values[index])
-        return self._row(*values)
+
+def _row_maker(columns: Any, dialect: Any) -> Callable[[Sequence[Any]], Any]:
+    """A function that turns the values of the driver into a named tuple of the columns."""
+    row: Any = namedtuple("Row", columns.keys())  # type: ignore[misc]
+    make: Callable[[Sequence[Any]], Any] = partial(tuple.__new__, row)  # faster than its own
+    loads = [
+        (index, load)
+        for index, column in enumerate(columns)
+        if (load := _loader(column.type, dialect)) is not None
+    ]
+    if not loads:
+        return make
+
+    def convert(values: Sequence[Any]) -> Any:
+        loaded = list(values)
+        for index, load in loads:
+            if loaded[index] is not None:
+                loaded[index] = load(loaded[index])
+        return make(loaded)
+
+    return convert
 
 
 def _loader(kind: Any, dialect: Any) -> Callable[[Any], Any] | None:

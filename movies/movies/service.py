@@ -31,15 +31,16 @@ from movies.paging import listing
 _USER: BindParameter[int] = bindparam("user_id")
 _VOTES = (Movie.upvotes, Movie.downvotes, Rating.id.label("rating_id"), Rating.rating_type)
 _IS_MINE = and_(Rating.movie_id == Movie.id, Rating.user_id == _USER)
-# The ids are one parameter: an array on PostgreSQL, JSON on SQLite. Ids are text, as in a page.
-_WANTED = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value").c.value
+# The ids are one parameter: an array on PostgreSQL, JSON on SQLite, which stores ids without
+# hyphens. Ids are text, as in a page.
+_WANTED = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
 _VOTES_OF = Statement(
     select(cast(Movie.id, String), *_VOTES)
     .outerjoin(Rating, _IS_MINE)
     .where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
-    sqlite=select(type_coerce(Movie.id, String), *_VOTES)
-    .outerjoin(Rating, _IS_MINE)
-    .where(Movie.id.in_(select(func.replace(_WANTED, "-", "")))),
+    sqlite=select(_WANTED.c.value.label("id"), *_VOTES)
+    .join(Movie, type_coerce(Movie.id, String) == func.replace(_WANTED.c.value, "-", ""))
+    .outerjoin(Rating, _IS_MINE),
 )
 _DESCRIPTION = ("id", "title", "description", "image_url", "rating")
 _MOVIES = select(*(getattr(Movie, name) for name in _DESCRIPTION), *_VOTES).outerjoin(
@@ -79,8 +80,8 @@ def search(
     page = provider.client().search(query, skip=skip, limit=limit, caller=user_id, **options)
     movie_ids = [movie["id"] for movie in page.movies]
     rows = db.fetch_all(_VOTES_OF, user_id=user_id, movie_ids=movie_ids)
-    row_of = {row.id.replace("-", ""): row for row in rows}  # SQLite stores ids without hyphens
-    movies = [_with_votes(movie, row_of.get(movie["id"].replace("-", ""))) for movie in page.movies]
+    row_of = {row.id: row for row in rows}
+    movies = [_with_votes(movie, row_of.get(movie["id"])) for movie in page.movies]
     return page, movies
 
 
