@@ -91,6 +91,7 @@ def growth(stack: Stack) -> list[Row]:
             chosen = ids[: size // 10]
             add_movies(url, chosen)
             add_ratings(url, chosen, users=10, count=size)
+            api.run("ratings", "rebuild")
             for path in (SEARCH, "/movies/top/", "/movies/ratings/", "/movies/top/?page=10"):
                 medians.setdefault(path, []).append(median_of(api, path))
         for path, (small, large) in medians.items():

@@ -147,10 +147,10 @@ class Api:
         self.pid = 0
         self.seconds_to_ready = 0.0
 
-    def migrate(self) -> None:
-        """Bring the database up to date."""
-        command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
-        subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=self.environment)
+    def run(self, *command: str) -> None:
+        """Run a command of `flask`. Raises subprocess.CalledProcessError."""
+        flask = [sys.executable, "-m", "flask", "--app", "wsgi", *command]
+        subprocess.run(flask, check=True, capture_output=True, cwd=ROOT, env=self.environment)
 
     @contextmanager
     def serving(self, *, users: int = USERS) -> Iterator[Self]:
@@ -241,7 +241,7 @@ class Stack:
     def api(self, settings: Mapping[str, str], users: int = USERS) -> Api:
         """A migrated API that serves."""
         api = Api(self.directory(), settings)
-        api.migrate()
+        api.run("db", "upgrade")
         return self._open.enter_context(api.serving(users=users))
 
     def floor_settings(self, api: Api) -> dict[str, str]:
