@@ -9,6 +9,7 @@ import clean_environment  # noqa: F401
 # isort: split
 import gc
 import os
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -40,6 +41,7 @@ from movies.extensions import db
 from stand_in.server import StandIn
 
 pytest_plugins = ["skips", "unmigrated", "pytester"]
+ALL_SLOW = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.slow\b", re.MULTILINE)
 WAITING = 2  # workers whose tests wait for events
 DATABASES = 16  # of a Redis, which parallel workers may have to share
 MEMORY = Path("/dev/shm")  # a file system in memory, on Linux
@@ -53,6 +55,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
     if config.option.numprocesses != "auto":
         return number
     return max(number, min(number + WAITING, DATABASES))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files whose tests are all slow if no slow test is wanted."""
+    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+        return None
+    return True if ALL_SLOW.search(collection_path.read_text()) else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,6 +19,8 @@ from helpers import THEN
 from launcher import complete
 from tables import rows
 
+pytestmark = pytest.mark.slow
+
 LIFETIME = 2592000  # seconds that a sign-in lasts
 
 

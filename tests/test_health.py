@@ -68,6 +68,7 @@ def test_readiness_is_503_without_the_database(make_app: MakeApp) -> None:
     assert "secret" not in answer.text
 
 
+@pytest.mark.slow
 @ONE_DATABASE
 def test_readiness_does_not_wait_for_a_database_that_hangs(
     make_app: MakeApp, silent_server: int, monkeypatch: pytest.MonkeyPatch

@@ -42,6 +42,7 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return operations_of(document)
 
 
+@pytest.mark.slow
 def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
     from openapi_spec_validator import OpenAPIV31SpecValidator  # takes long to import
 

@@ -225,6 +225,7 @@ def test_the_store_contains_no_email_address(
     assert "example.com" not in keys
 
 
+@pytest.mark.slow
 def test_forwarded_addresses_are_ignored_without_a_trusted_proxy(limited: MakeApp) -> None:
     client = limited().test_client()
     numbers = iter(range(70))

@@ -124,6 +124,7 @@ def test_an_answer_that_lacks_a_movie_is_served(
     assert len(stand_in.requests) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("faults", "status"),

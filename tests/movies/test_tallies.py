@@ -105,6 +105,7 @@ def waits() -> bool:
         return bool(connection.execute(text(statement)).all())
 
 
+@pytest.mark.slow
 def test_200_concurrent_votes_are_each_counted_once(app: Flask) -> None:
     votes = [KINDS[n % 4 == 0] for n in range(200)]
     statuses = at_once(

@@ -19,6 +19,8 @@ from movies.movies.models import Movie
 from movies.november7.sample.catalogue import Catalogue, query_parameters, sample_catalogue
 from stand_in.server import Faults, StandIn
 
+pytestmark = pytest.mark.slow
+
 MOVIE = sample_catalogue().movies[-1]
 LARGE = Catalogue([{"id": str(UUID(int=n + 1)), "title": f"Film {n}"} for n in range(2500)])
 

@@ -20,6 +20,8 @@ from movies.november7.transport import BoundedHTTPAdapter, Transport
 from november7.clients import build_client, fail
 from stand_in.server import Faults, StandIn
 
+pytestmark = pytest.mark.slow
+
 HOST = "provider.test"
 GOOD, DEAD, UNUSED = "127.0.0.1", "127.0.0.2", "127.0.0.3"  # nothing listens at the last
 

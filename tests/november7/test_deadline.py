@@ -15,6 +15,8 @@ from movies.november7.deadline import Deadline, reading_until
 from movies.november7.transport import BoundedHTTPAdapter
 from stand_in.server import Faults, StandIn
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 30  # seconds; much longer than the deadlines here, much shorter than a slow answer
 
 

@@ -198,6 +198,7 @@ def test_a_body_that_cannot_be_decompressed_is_a_bad_response(
     assert len(stand_in.requests) == 3
 
 
+@pytest.mark.slow
 def test_a_compressed_body_of_any_size_needs_little_memory(
     transport: Transport, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

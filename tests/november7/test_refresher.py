@@ -14,6 +14,8 @@ from movies.november7.errors import TimedOut, Unavailable
 from november7.clients import LONG, SHORT, TTL, fail, search
 from stand_in.server import Faults, StandIn
 
+pytestmark = pytest.mark.slow
+
 INTERVAL = 0.05
 THREAD = "november7-refresher"
 

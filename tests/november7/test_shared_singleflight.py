@@ -22,6 +22,8 @@ from movies.november7.shared_singleflight import SharedSingleFlight
 from november7.clients import QUERY, JoinedCatalogue, unreachable_redis
 from stand_in.server import Faults, StandIn
 
+pytestmark = pytest.mark.slow
+
 LEASE_KEY = "test-flight:k"
 
 

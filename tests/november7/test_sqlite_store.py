@@ -17,6 +17,8 @@ from movies.november7.cache import open_store
 from movies.november7.sqlite_store import SQLiteStore
 from movies.november7.store import STORE_ERRORS, FailSoftStore
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,6 +15,8 @@ from movies.november7.transport import BoundedHTTPAdapter, Transport
 from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
 from stand_in.server import Faults, StandIn
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 0.5
 SEED = 54  # with it, of two requests at a share of 0.5 the first meets the fault
 LIMIT = 30  # seconds; much longer than the deadlines here, much shorter than a slow answer
