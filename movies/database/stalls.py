@@ -67,7 +67,7 @@ def _watch() -> None:
     while True:
         time.sleep(INTERVAL)
         now = time.monotonic()
-        for connection, deadline in list(_deadlines.items()):
+        for connection, deadline in _deadlines.copy().items():
             if deadline < now:
                 with _lock:
                     if _deadlines.pop(connection, None) is not None:
