@@ -179,10 +179,12 @@ def _established(local: int = 0, remote: int = 0) -> set[str]:
 
 
 def _open_files(pid: int) -> set[str]:
-    found = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            found.add(str(path.readlink()))
+    """What /proc says of the files of a process; nothing of one that has ended."""
+    found: set[str] = set()
+    with suppress(OSError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.add(str(path.readlink()))
     return found
 
 
