@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -95,29 +95,24 @@ def load(target: Target, seconds: float = SECONDS, connections: int = CONNECTION
     return run
 
 
-def ratio(
-    measured: Target, floor: Target, *, before_each: Callable[[], None] = lambda: None
-) -> tuple[float, Run, Run]:
+def ratio(measured: Target, floor: Target) -> tuple[float, Run, Run]:
     """The rate of `measured` as a share of the floor's, and the median run of each.
 
     The two are measured in turn, so that a slow moment of the machine affects both, until the
     median of their ratios is known well enough. Raises TooNoisy.
     """
-    load(measured, 2)
-    load(floor, 2)
-    pairs: list[tuple[Run, Run]] = []
-    while len(pairs) < MAX_ROUNDS:
-        before_each()
-        pairs.append((load(measured), load(floor)))
-        ratios = sorted(one.rate / other.rate for one, other in pairs)
+    load(measured)
+    load(floor)
+    runs: list[Run] = []
+    floor_runs: list[Run] = []
+    while len(runs) < MAX_ROUNDS:
+        runs.append(load(measured))
+        floor_runs.append(load(floor))
+        ratios = sorted(one.rate / other.rate for one, other in zip(runs, floor_runs, strict=True))
         low, high = interval_of_median(ratios)
         middle = statistics.median(ratios)
-        if len(pairs) >= MIN_ROUNDS and (high - low) / middle <= MAX_SPREAD:
-            return (
-                middle,
-                _median([pair[0] for pair in pairs]),
-                _median([pair[1] for pair in pairs]),
-            )
+        if len(runs) >= MIN_ROUNDS and (high - low) / middle <= MAX_SPREAD:
+            return middle, _median(runs), _median(floor_runs)
     raise TooNoisy(f"after {MAX_ROUNDS} rounds, the ratio is between {low:.2f} and {high:.2f}")
 
 

@@ -40,8 +40,8 @@ POOL_TIMEOUT = 5  # seconds to wait for a connection of the pool
 MAX_WAITERS = 192  # callers of one process that wait for a connection at once; others get 503
 MAX_CALLERS = MAX_WAITERS + sum(POOL_SIZES.values())  # that wait, or use a connection, at once
 SQLITE_LOCK_TIMEOUT = 5  # seconds that SQLite waits for another writer
-# Seconds to connect, milliseconds for a peer that went silent, for a statement and for a lock.
-# Idle connections are probed, so that no firewall forgets them.
+# Seconds to connect, and after which an idle connection is probed, so that no firewall drops it.
+# Milliseconds for a peer that went silent, for a statement and for a lock.
 POSTGRESQL = {"connect_timeout": 3, "tcp_user_timeout": 10000, "keepalives_idle": 60}
 POSTGRESQL_OPTIONS = "-c statement_timeout=10000 -c lock_timeout=3000"
 # Seconds after which a server counts as stalled: at first, and beyond its `statement_timeout`.

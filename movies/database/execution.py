@@ -127,8 +127,7 @@ def _prepared_result(
 def _result(driver: Any, call: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a blocking call of libpq. Raises psycopg.Error.
 
-    It lets go of the interpreter's lock once. Each further time would have other threads of a busy
-    process run in between.
+    It releases the GIL once. Under load, each further release would let other threads run first.
     """
     try:
         result = within(driver.response_timeout, driver, call, *arguments)

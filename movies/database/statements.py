@@ -68,7 +68,7 @@ class Compiled:
 def _row_maker(columns: Any, dialect: Any) -> Callable[[Sequence[Any]], Any]:
     """A function that turns the values of the driver into a named tuple of the columns."""
     row: Any = namedtuple("Row", columns.keys())  # type: ignore[misc]
-    make: Callable[[Sequence[Any]], Any] = partial(tuple.__new__, row)  # faster than its own
+    make: Callable[[Sequence[Any]], Any] = partial(tuple.__new__, row)  # faster than calling `row`
     loads = [
         (index, load)
         for index, column in enumerate(columns)
