@@ -2,10 +2,11 @@
 
 import logging
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import JSON, String, Uuid, any_, bindparam, func, select, type_coerce
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import SQLAlchemyError
 
 from movies import provider
@@ -17,8 +18,20 @@ from movies.november7.contract import ProviderMovie
 log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
+SEEN_PRECISION = timedelta(hours=1)  # within it, a movie that has not changed is not written
 
-
+_CONTENT = ("id", "title", "description", "image_url", "rating")
+_RECENT = select(*(getattr(Movie, name) for name in _CONTENT)).where(
+    Movie.last_seen > bindparam("since", type_=Movie.last_seen.type)
+)
+# The ids are one parameter: an array on PostgreSQL, JSON on SQLite.
+_GIVEN = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
+_RECORDED = Statement(
+    _RECENT.where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
+    sqlite=_RECENT.where(
+        type_coerce(Movie.id, String).in_(select(func.replace(_GIVEN.c.value, "-", "")))
+    ),
+)
 _KNOWN = Statement(
     select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
 )
@@ -29,7 +42,7 @@ class UnknownMovie(Exception):
 
 
 def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
-    """Record fetched movies, or update those that are recorded, in one statement.
+    """Record fetched movies, or update those that have changed, in one statement.
 
     `timeout`: seconds to wait for locks of the same movies; None for the default.
     """
@@ -37,15 +50,24 @@ def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None
     rows = {movie["id"]: _row(movie, seen) for movie in movies}
     if not rows:
         return
+    since = seen - SEEN_PRECISION
+    recorded = {
+        str(row.id): row for row in db.fetch_all(_RECORDED, movie_ids=list(rows), since=since)
+    }
+    changed = [
+        rows[movie_id]
+        for movie_id in sorted(rows)  # locks are taken in one order
+        if recorded.get(movie_id) != tuple(rows[movie_id][name] for name in _CONTENT)
+    ]
+    if not changed:
+        return
     insert = db.insert_into(Movie)
-    described = ("title", "description", "image_url", "rating", "last_seen")
-    news = {name: insert.excluded[name] for name in described}
+    news = {name: insert.excluded[name] for name in (*_CONTENT[1:], "last_seen")}
     news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
     # With RETURNING, SQLAlchemy sends all rows in one statement, and compiles it once for all.
     statement = insert.on_conflict_do_update(index_elements=[Movie.id], set_=news)
-    ordered = [rows[movie_id] for movie_id in sorted(rows)]  # locks are taken in one order
     with db.engine.connect() as connection, lock_timeout(connection, timeout):
-        connection.execute(statement.returning(Movie.id), ordered)
+        connection.execute(statement.returning(Movie.id), changed)
         connection.commit()
 
 

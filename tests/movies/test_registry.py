@@ -1,7 +1,7 @@
 """The registry: fetched movies are recorded, and can be read by their id."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -106,6 +106,35 @@ def test_a_movie_is_updated_when_it_is_fetched_again(
     assert (row.title, row.rating, row.upvotes) == ("The Matrix, renamed", None, 7)
     assert row.first_seen == THEN
     assert row.last_seen == datetime(2026, 3, 1, 13, tzinfo=UTC)
+
+
+def test_movies_that_have_not_changed_are_not_written_again_for_an_hour(
+    app: Flask, statements: list[str], clock: time_machine.Traveller
+) -> None:
+    """Reading them takes less time than writing, which waits for the disk."""
+    with app.app_context():
+        record(MATRIX)
+        statements.clear()
+        clock.shift(3599)
+        record(MATRIX)
+        assert writes(statements) == []
+        clock.shift(1)
+        record(MATRIX)
+        assert len(writes(statements)) == 1
+
+
+def test_only_the_movies_of_a_page_that_have_changed_are_written(
+    app: Flask, clock: time_machine.Traveller
+) -> None:
+    changed: Any = {**MATRIX[0], "rating": 1.5}
+    with app.app_context():
+        record(MATRIX)
+        clock.shift(60)
+        record([changed, *MATRIX[1:]])
+    found = registered(app)
+    assert found[MATRIX[0]["id"]].rating == 1.5
+    seen = [found[movie["id"]].last_seen for movie in MATRIX]
+    assert seen == [THEN + timedelta(seconds=60)] + [THEN] * (len(MATRIX) - 1)
 
 
 def test_a_movie_that_is_twice_on_a_page_is_recorded_once(app: Flask) -> None:
