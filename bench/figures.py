@@ -12,6 +12,7 @@ from bench.data import PASSWORD, add_movies, add_ratings, movie_ids
 from bench.load import Target, load, ratio
 from bench.stack import Api, Stack
 from movies.auth.passwords import hasher
+from movies.november7.sample.catalogue import sample_catalogue
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,17 @@ def cold(stack: Stack) -> list[Row]:
     provider = stack.provider(latency=(0.1, 0.1))
     api = stack.api({"NOVEMBER7_URL": provider.url, **stack.services()}, users=1)
     api.get(SEARCH)
-    ours, theirs = [], []
-    with requests.Session() as direct:
-        direct.trust_env = False
-        for number in range(100):
-            begun = time.perf_counter()
-            direct.get(provider.url + "movies/", params={"query": f"direct {number}"})
-            theirs.append(time.perf_counter() - begun)
-            begun = time.perf_counter()
-            api.get(f"/movies/?query=cold {number}")
-            ours.append(time.perf_counter() - begun)
-    api.get("/users/me/")
+    urls = (f"{api.url}/api/v1/movies/", f"{provider.url}movies/")
+    ours, theirs = taken = ([], [])  # type: tuple[list[float], list[float]]
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {api.tokens[0]}"
+        titles = [movie["title"] for movie in sample_catalogue().movies]
+        for query in sorted({title[:4] for title in titles})[:80]:
+            for url, times in zip(urls, taken, strict=True):
+                begun = time.perf_counter()
+                session.get(url, params={"query": query}).raise_for_status()
+                times.append(time.perf_counter() - begun)
     own = (statistics.median(ours) - statistics.median(theirs)) * 1000
     note = f"{statistics.median(ours) * 1000:.1f} ms, of which the provider takes 100"
     return [Row("a cold search beyond the provider's time", own, "ms", note)]

@@ -151,10 +151,16 @@ class Client:
         self._session.end_pauses()
         self._refresher.close()
         self._single_flight.close()
+        if self._shared is not None:
+            self._shared.close()
         self._session.close()
 
     def _cached_block(self, key: BlockKey) -> Block | None:
         return self.cache.get(key.cache_key(self.url))
+
+    def _has_complete(self, key: BlockKey) -> bool:
+        held = self._cached_block(key)
+        return held is not None and held.is_complete
 
     def _served(self, key: BlockKey, block: Block, now: float) -> Page:
         """A cached block as a page; a stale one is scheduled for a refresh."""
@@ -193,9 +199,11 @@ class Client:
     def _probe(self) -> Call:
         """Submit a request for the first movie of all, even while the breaker is open."""
         deadline = Deadline.after(self._probe_timeout)
-        fetch = partial(self._ask, BlockKey(None, 0, 1))
         key = f"probe-{next(self._probe_numbers)}"
-        return self._single_flight.submit(key, deadline, fetch, BACKGROUND)[0]
+        first = BlockKey(None, 0, 1)
+        return self._single_flight.submit(
+            key, deadline, lambda call: self._ask(first, call.deadline), BACKGROUND
+        )[0]
 
     def _submit(
         self,
@@ -216,16 +224,14 @@ class Client:
             wait = max(INTERVAL, self.breaker.hold_left)
             raise Unavailable("November 7 is down", retry_after=math.ceil(wait))
 
-    def _run(
-        self, key: BlockKey, since: float | None, is_refresh: bool, deadline: Deadline
-    ) -> Page:
+    def _run(self, key: BlockKey, since: float | None, is_refresh: bool, call: Call) -> Page:
         """Ask November 7, unless another process has just done so or is doing it."""
         cached = partial(self._stored, key, since, time.time())
-        ask = partial(self._ask, key, deadline)
+        ask = partial(self._ask, key, call.deadline)
         try:
             self._fail_fast()  # the call may have been queued for long
             if self._shared is not None:
-                page = self._shared.fetch(key.cache_key(self.url), deadline, ask, cached)
+                page = self._shared.fetch(call.key, call.deadline, call.cleanup, ask, cached)
             else:
                 page = cached() or ask()
         except Unavailable:
@@ -249,8 +255,7 @@ class Client:
     def _ask(self, key: BlockKey, deadline: Deadline) -> Page:
         """Ask November 7, and store its answer."""
         had_time = deadline.left() > self.deadline / 2  # else it is our own queue that is slow
-        held = self._cached_block(key)
-        needs_complete = held is not None and held.is_complete
+        needs_complete = partial(self._has_complete, key)
         try:
             block = self._session.fetch(key, timeout=deadline.left(), needs_complete=needs_complete)
         except InvalidRequest:

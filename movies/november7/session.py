@@ -4,7 +4,7 @@ requests-cache writes every checked answer to the store as JSON. The client read
 which answer is served, and when one is refreshed, is decided there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -23,7 +23,9 @@ from movies.november7.transport import Transport
 class BlockRequest(PreparedRequest):
     """The provider request for one block, with the key under which its answer is cached."""
 
-    def __init__(self, url: str, block: BlockKey, headers: Any, *, needs_complete: bool) -> None:
+    def __init__(
+        self, url: str, block: BlockKey, headers: Any, needs_complete: Callable[[], bool]
+    ) -> None:
         super().__init__()
         self.needs_complete = needs_complete
         self.block = block
@@ -98,14 +100,16 @@ class ProviderSession:
         # As requests spells it, so that equal URLs share entries.
         self.url = self._session.prepare_request(Request("GET", url)).url or url
 
-    def fetch(self, key: BlockKey, *, timeout: float, needs_complete: bool = False) -> Block:
+    def fetch(
+        self, key: BlockKey, *, timeout: float, needs_complete: Callable[[], bool] = lambda: False
+    ) -> Block:
         """Ask the provider for a block and store its answer. Raises Unavailable.
 
-        `timeout`: seconds for all attempts together. `needs_complete`: accept no answer that lacks
-        movies.
+        `timeout`: seconds for all attempts together. `needs_complete`: called after the
+        last attempt if all answers lacked movies; returns whether none of them is accepted.
         """
         headers = self._session.headers
-        request = BlockRequest(self.url, key, headers, needs_complete=needs_complete)
+        request = BlockRequest(self.url, key, headers, needs_complete)
         # requests-cache adds its attributes to the very response that the transport returned.
         response: Any = self._session.send(request, timeout=timeout, force_refresh=True)
         page: CheckedPage = response.page

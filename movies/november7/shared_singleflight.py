@@ -9,8 +9,8 @@ reaches them, but no later callers.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -42,17 +42,20 @@ class SharedSingleFlight:
         self._redis = redis
         self._namespace = namespace
         self._is_paused = is_paused
+        self._renewal = _Renewal()
 
     def fetch(
         self,
         key: str,
         deadline: Deadline,
+        cleanup: ExitStack,
         fetch: Callable[[], T],
         cached: Callable[[], T | None],
     ) -> T:
         """What `cached` finds, or what `fetch` returns if this process is the leader.
 
-        Raises what `fetch` raised, in whichever process it ran, or TimedOut at the deadline.
+        A success is published by `cleanup`, so that no caller waits for that. Raises what `fetch`
+        raised, in whichever process it ran, or TimedOut at the deadline.
         """
         if self._is_paused():
             return fetch()
@@ -68,9 +71,19 @@ class SharedSingleFlight:
             reason = {"reason": type(error).__name__}
             log.warning("fetches are not shared with other processes", extra=reason)
             return fetch()
-        with self._leading(lease, token):
+        self._renewal.add(lease)
+        try:
             found = cached()
-            return fetch() if found is None else found
+            result = fetch() if found is None else found
+        except BaseException as error:
+            self._end(lease, token, _outcome(error))
+            raise
+        cleanup.callback(self._end, lease, token, SUCCESS)
+        return result
+
+    def close(self) -> None:
+        """Wait until no thread uses Redis. No fetch may be running."""
+        self._renewal.close()
 
     def _follow(self, lease: str, deadline: Deadline) -> None:
         """Wait until the fetch of the process that holds `lease` is over, or that process died.
@@ -92,40 +105,67 @@ class SharedSingleFlight:
         if not deadline.left():
             raise TimedOut("November 7 did not answer in time")
 
-    @contextmanager
-    def _leading(self, lease: Lock, token: str) -> Iterator[None]:
-        """Renew the lease while the block runs, then publish its outcome and release the lease."""
-        over = threading.Event()
-        renewal = threading.Thread(target=_renew, args=(lease, over), name=RENEWAL, daemon=True)
-        try:
-            renewal.start()
-        except RuntimeError:  # the lease expires early: at worst another process fetches too
-            log.warning("no thread could be started to renew a lease")
-        outcome = SUCCESS
-        try:
-            yield
-        except Unavailable as error:
-            failure = {
-                "kind": error.outcome,
-                "reason": str(error),
-                "retry_after": error.retry_after,
-            }
-            outcome = orjson.dumps(failure)
-            raise
-        finally:
-            over.set()
-            if renewal.is_alive():  # it must not use connections that the client closes
-                renewal.join()
-            with suppress(RedisError):
-                self._redis.set(self._name("outcome", token), outcome, ex=OUTCOME_TTL)
-                lease.release()
+    def _end(self, lease: Lock, token: str, outcome: bytes) -> None:
+        """Publish the outcome of a fetch, and release its lease."""
+        self._renewal.remove(lease)
+        with suppress(RedisError):
+            self._redis.set(self._name("outcome", token), outcome, ex=OUTCOME_TTL)
+            lease.release()
 
     def _name(self, kind: str, key: str) -> str:
         return f"{self._namespace}-{kind}:{key}"
 
 
-def _renew(lease: Lock, over: threading.Event) -> None:
-    """Keep `lease` from expiring until `over`; if Redis fails it expires, and another leads."""
-    with suppress(RedisError):
-        while not over.wait(LEASE / 3):
-            lease.reacquire()
+def _outcome(error: BaseException) -> bytes:
+    """What a failed fetch publishes. After an unexpected error, the next process fetches."""
+    if not isinstance(error, Unavailable):
+        return SUCCESS
+    return orjson.dumps(
+        {"kind": error.outcome, "reason": str(error), "retry_after": error.retry_after}
+    )
+
+
+class _Renewal:
+    """Keeps leases from expiring, on one thread that runs while there are any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._leases: set[Lock] = set()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def add(self, lease: Lock) -> None:
+        """Renew a lease until it is removed.
+
+        If no thread can be started, it expires early. At worst, another process fetches, too.
+        """
+        with self._lock:
+            self._leases.add(lease)
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name=RENEWAL, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    log.warning("no thread could be started to renew a lease")
+                else:
+                    self._thread = thread
+
+    def remove(self, lease: Lock) -> None:
+        with self._lock:
+            self._leases.discard(lease)
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(LEASE / 3):
+            with self._lock:
+                leases = list(self._leases)
+                if not leases:
+                    self._thread = None
+                    return
+            for lease in leases:
+                with suppress(RedisError):  # the lease expires, or has just been released
+                    lease.reacquire()

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitTimeout
+from contextlib import ExitStack
 from contextvars import copy_context
 from typing import Any
 
@@ -23,15 +24,19 @@ WEIGHT = 0.2  # of the newest call in the moving average of durations
 
 
 class Call:
-    """A fetch that is queued or running; `started` is None until it has left the queue."""
+    """A fetch that is queued or running; `started` is None until it has left the queue.
+
+    `cleanup`: what the fetch leaves to do once its callers have the result; it must not raise.
+    """
 
     def __init__(
-        self, key: str, deadline: Deadline, caller: Hashable, fetch: Callable[[Deadline], Any]
+        self, key: str, deadline: Deadline, caller: Hashable, fetch: "Callable[[Call], Any]"
     ) -> None:
         self.key = key
         self.deadline = deadline
         self.caller = caller
         self.fetch = fetch
+        self.cleanup = ExitStack()
         self.context = copy_context()
         self.started: float | None = None
         self.future: Future[Any] = Future()
@@ -59,7 +64,7 @@ class SingleFlight:
         self,
         key: str,
         deadline: Deadline,
-        fetch: Callable[[Deadline], Any],
+        fetch: Callable[[Call], Any],
         caller: Hashable = None,
     ) -> tuple[Call, bool]:
         """The call for `key`, and whether it was submitted before, perhaps by another caller.
@@ -155,7 +160,7 @@ class SingleFlight:
             if not call.deadline.left():
                 raise Busy("November 7 could not be asked in time")
             with metrics.IN_USE.track_inprogress():
-                result = call.fetch(call.deadline)
+                result = call.fetch(call)
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             failure = error
         seconds = time.monotonic() - call.started
@@ -169,6 +174,7 @@ class SingleFlight:
             call.future.set_result(result)
         else:
             call.future.set_exception(failure)
+        call.cleanup.close()
 
 
 def share_of(places: int) -> int:

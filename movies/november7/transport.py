@@ -93,7 +93,7 @@ class Transport(BaseAdapter):
         """The provider's checked answer to `request`.
 
         `timeout`: seconds for all requests and pauses together. An answer that lacks movies is
-        returned if there is no better one; with `request.needs_complete`, only if it has as many
+        returned if there is no better one; if `request.needs_complete()`, only if it has as many
         movies as its total promises. Raises an `Unavailable`.
         """
         deadline = Deadline.after(timeout)
@@ -103,7 +103,8 @@ class Transport(BaseAdapter):
         try:
             return retries.run(partial(self._try, request, deadline, verify))
         except Unavailable:
-            page = _best_doubtful(retries.failures, getattr(request, "needs_complete", False))
+            needs_complete = getattr(request, "needs_complete", lambda: False)
+            page = _best_doubtful(retries.failures, needs_complete)
             if page is None:
                 raise
             return CheckedResponse(request, page, self._doubtful_ttl)
@@ -158,17 +159,20 @@ class Transport(BaseAdapter):
         self._wire.close()
 
 
-def _best_doubtful(failures: list[Unavailable], needs_complete: bool) -> CheckedPage | None:
+def _best_doubtful(
+    failures: list[Unavailable], needs_complete: Callable[[], bool]
+) -> CheckedPage | None:
     """The doubtful page with the most movies, if there is one that may be used."""
     pages = [
         failure.page
         for failure in failures
         if isinstance(failure, Doubtful) and failure.page is not None
     ]
-    usable = [page for page in pages if page.is_complete or not needs_complete]
-    if not usable:
+    if pages and needs_complete():
+        pages = [page for page in pages if page.is_complete]
+    if not pages:
         return None
-    best = max(usable, key=lambda page: len(page.movies))
+    best = max(pages, key=lambda page: len(page.movies))
     metrics.LEFT_OUT.inc(best.left_out)
     log.warning(
         "an answer of November 7 that lacks movies is used",

@@ -6,7 +6,7 @@ from typing import Any
 
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadStatus
-from movies.november7.singleflight import SingleFlight
+from movies.november7.singleflight import Call, SingleFlight
 
 
 class Gate:
@@ -17,7 +17,7 @@ class Gate:
         self.calls = self.under_way = self.most = 0
         self._lock = threading.Lock()
 
-    def __call__(self, deadline: Deadline) -> str:
+    def __call__(self, _call: Call) -> str:
         with self._lock:
             self.calls += 1
             self.under_way += 1
@@ -30,7 +30,7 @@ class Gate:
 
 def fetch(
     single_flight: SingleFlight,
-    fetcher: Callable[[Deadline], Any],
+    fetcher: Callable[[Call], Any],
     key: str = "k",
     seconds: float = 30,
     caller: str | None = None,
@@ -41,5 +41,5 @@ def fetch(
     return single_flight.wait(call, deadline, caller)
 
 
-def fails(deadline: Deadline) -> None:
+def fails(_call: Call) -> None:
     raise BadStatus("no", retry_after=7)

@@ -56,7 +56,7 @@ def send(transport: Transport, stand_in: StandIn, *, needs_complete: bool = Fals
     request: PreparedRequest = Request(
         "GET", f"{stand_in.url}movies/", params={"skip": 0, "limit": 5}
     ).prepare()
-    request.needs_complete = needs_complete  # type: ignore[attr-defined]
+    request.needs_complete = lambda: needs_complete  # type: ignore[attr-defined]
     return transport.send(request, timeout=30)
 
 

@@ -9,7 +9,7 @@ from helpers import eventually
 from movies.november7 import singleflight as module
 from movies.november7.deadline import Deadline
 from movies.november7.errors import Busy
-from movies.november7.singleflight import SingleFlight
+from movies.november7.singleflight import Call, SingleFlight
 from november7.flights import Gate, fetch
 
 
@@ -32,8 +32,8 @@ def test_callers_take_turns(make_single_flight: Callable[..., SingleFlight], gat
     order: list[str] = []
     first, _ = single_flight.submit("first", Deadline.after(30), gate, "a")
 
-    def noting(key: str) -> Callable[[Deadline], None]:
-        return lambda deadline: order.append(key)
+    def noting(key: str) -> Callable[[Call], None]:
+        return lambda _call: order.append(key)
 
     calls = [
         single_flight.submit(key, Deadline.after(30), noting(key), key[0])[0]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from typing import Any
 
@@ -48,7 +49,8 @@ class Fetch:
     def by(self, redis: Redis, seconds: float = 5) -> Any:
         """What a process gets."""
         shared = SharedSingleFlight(redis, "test", lambda: False)
-        return shared.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
+        with closing(shared), ExitStack() as cleanup:
+            return shared.fetch("k", Deadline.after(seconds), cleanup, self.lead, lambda: self.page)
 
 
 class Watched(Redis):

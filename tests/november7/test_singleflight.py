@@ -61,9 +61,9 @@ def test_a_failure_reaches_everyone_who_waits(
 ) -> None:
     single_flight, let_go = make_single_flight(), threading.Event()
 
-    def fail_later(deadline: Deadline) -> None:
+    def fail_later(call: Call) -> None:
         let_go.wait(30)
-        fails(deadline)
+        fails(call)
 
     with ThreadPoolExecutor(5) as pool:
         callers = [pool.submit(fetch, single_flight, fail_later) for _ in range(5)]
@@ -123,7 +123,7 @@ def test_a_queued_call_past_its_deadline_fetches_nothing(
     make_single_flight: Callable[..., SingleFlight], gate: Gate
 ) -> None:
     single_flight = make_single_flight(1)
-    calls: list[Deadline] = []
+    calls: list[Call] = []
     single_flight.submit("first", Deadline.after(30), gate)
     call, _ = single_flight.submit("second", Deadline.after(30), calls.append)
     call.deadline = Deadline.after(0)
