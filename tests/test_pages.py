@@ -61,7 +61,7 @@ def test_the_pages_quote_the_settings(make_app: Callable[..., Flask]) -> None:
     guide = document["info"]["description"]
     for words in (
         *("| access | 2 minutes (", "| refresh | 2 days |"),
-        *("fresh for 30 minutes", "for 2 hours more", "up to 7.5 seconds"),
+        *("fresh for 30 minutes", "stale for 2 hours", "up to 7.5 seconds"),
     ):
         assert words in guide
     assert not re.search(r"\{[A-Z]", guide)

@@ -1,4 +1,7 @@
-"""Everything about databases. To support another one, change only these modules.
+"""Connections, statements and errors of PostgreSQL and SQLite.
+
+Some code elsewhere depends on the database, too: the URL in `movies.settings`, the models, the
+statements of `movies.movies`, and the migrations.
 
 `types`: base class and column types. `connections`: options, pools and timeouts.
 `hosts`: which address is connected to first. `stalls`: servers that do not respond.

@@ -54,10 +54,10 @@ SEARCH_HEADERS = [
         "name": "Cache-Control",
         "description": (
             "What to accept from the cache (RFC 9111), for example `max-age=3600`. `max-age=N`:"
-            " nothing older than N seconds. `no-cache`: ask November 7 now. `max-stale=0`: no stale"
-            " page, even if November 7 fails. `only-if-cached`: 504 at once if the page is not"
-            " cached. At most ten searches a minute per user may bypass a cached page with"
-            " `no-cache` or `max-age`."
+            " nothing older than N seconds. `no-cache`: force a request to November 7."
+            " `max-stale=0`: no stale page, even if November 7 fails. `only-if-cached`: 504 at once"
+            " if the page is not cached. At most ten searches a minute per user may bypass a cached"
+            " page with `no-cache` or `max-age`."
         ),
         "schema": {"type": "string"},
     },
@@ -72,7 +72,11 @@ SEARCH_HEADERS = [
     },
 ]
 LOCATION = {"Location": {"description": "URL of the rating", "schema": {"type": "string"}}}
-
+OWN_RATING: dict[str, Any] = {
+    "access": Access.USER,
+    "tags": ["ratings"],
+    "raises": (service.UnknownRating,),
+}
 
 FORCED_FETCHES = RateLimit("forced-fetches", 10, caller)
 
@@ -116,7 +120,7 @@ def _cache_status(page: Page) -> str:
         case "hit":
             how = "hit"
         case "stale":
-            how = f"hit; detail={STALE_DETAILS[page.refresh or 'postponed']}"
+            how = f"hit; detail={STALE_DETAILS[page.refresh]}"
         case "miss":
             how = f"fwd={page.reason}"
         case "collapsed":
@@ -124,7 +128,7 @@ def _cache_status(page: Page) -> str:
     return f"november7; {how}; ttl={page.ttl}{'' if page.is_complete else '; incomplete'}"
 
 
-STALE_DETAILS = {
+STALE_DETAILS: dict[str | None, str] = {
     "scheduled": "stale-while-revalidate",
     "failing": "stale-if-error",
     "postponed": "stale",  # not scheduled, because too many pages are waiting for a refresh
@@ -138,7 +142,7 @@ def list_top_movies(parameters: dict[str, Any]) -> Any:
     """List the best rated movies
 
     Returns the movies that have votes, ordered by the lower bound of the 95 % Wilson score interval
-    of their share of upvotes, then by upvotes, then by id.
+    of their proportion of upvotes, then by upvotes, then by id.
     """
     return paginate(service.TOP, service.as_movie, user_id=caller_id(), **parameters)
 
@@ -153,12 +157,7 @@ def get_movie(movie_id: uuid.UUID) -> Any:
     return service.read_movie(caller_id(), movie_id)
 
 
-@bp.get(
-    "/<uuid:movie_id>/rating/",
-    access=Access.USER,
-    tags=["ratings"],
-    raises=(service.UnknownRating,),
-)
+@bp.get("/<uuid:movie_id>/rating/", **OWN_RATING)
 @bp.response(200, RatingSchema)
 def get_my_rating(movie_id: uuid.UUID) -> Any:
     """Get your rating of a movie
@@ -229,21 +228,17 @@ def list_ratings(parameters: dict[str, Any]) -> Any:
     return paginate(statement, service.as_rating, user_id=caller_id(), **parameters)
 
 
-@bp.get(
-    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
-)
+@bp.get("/ratings/<id:rating_id>", **OWN_RATING)
 @bp.response(200, RatingSchema)
 def get_rating(rating_id: int) -> Any:
     """Get a rating
 
-    Returns one of your ratings. Other users' ratings are 404.
+    Returns one of your ratings. If the rating belongs to another user, the response is 404.
     """
     return service.read_rating(caller_id(), id=rating_id)
 
 
-@bp.put(
-    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
-)
+@bp.put("/ratings/<id:rating_id>", **OWN_RATING)
 @bp.arguments(RatingUpdateSchema)
 @bp.response(200, RatingSchema)
 def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
@@ -254,9 +249,7 @@ def replace_rating(rating: dict[str, Any], rating_id: int) -> Any:
     return service.change_rating(caller_id(), rating_id, rating["rating_type"])
 
 
-@bp.patch(
-    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
-)
+@bp.patch("/ratings/<id:rating_id>", **OWN_RATING)
 @bp.arguments(RatingPartialUpdateSchema)
 @bp.response(200, RatingSchema)
 def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
@@ -268,9 +261,7 @@ def update_rating(rating: dict[str, Any], rating_id: int) -> Any:
     return service.change_rating(caller_id(), rating_id, rating.get("rating_type"))
 
 
-@bp.delete(
-    "/ratings/<id:rating_id>", access=Access.USER, tags=["ratings"], raises=(service.UnknownRating,)
-)
+@bp.delete("/ratings/<id:rating_id>", **OWN_RATING)
 @bp.response(204)
 def delete_rating(rating_id: int) -> None:
     """Delete a rating

@@ -17,7 +17,7 @@ from movies.schemas import (
 )
 
 MOVIE_ID = "22e4b44f-b5cb-4c7c-bf75-53ff10ca7a84"  # in the sample catalogue
-OMITTED = {"description": "Null if November 7 omits it"}
+OMITTED = {"description": "Null if November 7 did not send it"}
 
 
 class RatingTypeField(fields.Enum[RatingType]):
@@ -44,7 +44,7 @@ class MovieSchema(BaseSchema):
     rating = fields.Float(
         required=True,
         allow_none=True,
-        metadata={"description": "Score that November 7 gives; null if it omits it"},
+        metadata={"description": "November 7's own score; null if it sent none"},
     )
     upvotes = fields.Integer(
         required=True, metadata={"description": "Upvotes of all users", "minimum": 0}
