@@ -31,7 +31,6 @@ from helpers import THEN
 from private_postgresql import PrivatePostgresql, private_postgresql
 from services import postgresql_database, redis_server
 from sqlalchemy import Engine, event
-from tenacity import wait_none
 from werkzeug.serving import make_server
 
 from movies import create_app
@@ -235,7 +234,7 @@ def clock() -> Iterator[time_machine.Traveller]:
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat requests to the provider without a pause."""
-    monkeypatch.setattr("movies.november7.retries.BACKOFF", wait_none())
+    monkeypatch.setattr("movies.november7.retries.MAX_BACKOFF", 0.0)
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ LIBRARIES = [
     "requests_cache",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
-    "tenacity",
     "zxcvbn",
 ]
 Process = multiprocessing.context.ForkServerProcess

@@ -259,14 +259,16 @@ class Client:
         try:
             block = self._session.fetch(key, timeout=deadline.left(), needs_complete=needs_complete)
         except InvalidRequest:
-            log.exception("November 7 called our request invalid: this is a defect")
+            log.exception(
+                "November 7 rejected a request as invalid (422); this is a bug in Movies API"
+            )
             raise
         except Unavailable as error:
             log.warning(
                 "a fetch from November 7 failed",
                 extra={"outcome": error.outcome, "reason": str(error)},
             )
-            if isinstance(error, Overloaded) and error.pause:
+            if isinstance(error, Overloaded) and error.is_confirmed:
                 self.breaker.hold(error.pause)
             elif had_time and error.is_outage:
                 self.breaker.failed()

@@ -8,7 +8,7 @@ Unavailable            no usable answer, for any reason
 │   └── Overloaded     429 or 503 with `Retry-After`
 ├── BadResponse        a 200 whose body breaks the provider's contract
 │   └── Doubtful       a 200 of which a part can be used
-└── InvalidRequest     422: our request is wrong, which is a defect of ours
+└── InvalidRequest     422: our request is wrong, which is a bug in Movies API
 """
 
 import math
@@ -86,15 +86,25 @@ class BadStatus(Unavailable):
 
 
 class Overloaded(BadStatus):
-    """429 or 503: November 7 asks to be left alone for `pause` seconds, MAX_PAUSE at most."""
+    """429 or 503: November 7 asks not to be contacted for `pause` seconds, MAX_PAUSE at most.
 
-    def __init__(self, reason: str, *, pause: float, retry_after: int | None = None) -> None:
+    A single one may be random. `is_confirmed`: whether it is the second one in a row in its fetch,
+    and there was no time for either pause.
+    """
+
+    pause: float
+    is_confirmed = False
+
+    def __init__(self, reason: str, pause: float) -> None:
         pause = min(pause, MAX_PAUSE)
-        super().__init__(reason, pause=pause, retry_after=retry_after or math.ceil(pause))
+        super().__init__(reason, pause=pause, retry_after=math.ceil(pause))
 
 
 class BadResponse(Unavailable):
-    """A 200 whose body breaks the provider's contract: November 7 is up, but wrong."""
+    """A 200 whose body breaks the provider's contract.
+
+    November 7 is reachable, but its response is invalid.
+    """
 
     outcome = "bad_response"
     max_tries = 3
@@ -105,10 +115,8 @@ class Doubtful(BadResponse):
 
     max_tries = 2
 
-    def __init__(
-        self, reason: str, page: "CheckedPage | None" = None, *, retry_after: int | None = None
-    ) -> None:
-        super().__init__(reason, retry_after=retry_after)
+    def __init__(self, reason: str, page: "CheckedPage") -> None:
+        super().__init__(reason)
         self.page = page
 
 

@@ -1,11 +1,11 @@
 """Decides whether and when to repeat a failed request to the provider."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 
 from requests import Response
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadStatus, Overloaded, Unavailable
@@ -13,7 +13,7 @@ from movies.november7.errors import BadStatus, Overloaded, Unavailable
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 8  # requests of one fetch, whatever their failures
-BACKOFF = wait_random_exponential(multiplier=0.1, max=2)  # seconds: up to 0.1, 0.2, 0.4 … 2
+MIN_BACKOFF, MAX_BACKOFF = 0.1, 2.0  # seconds: up to 0.1, 0.2, 0.4 … 2
 MIN_TRY_TIME = 0.05  # seconds that must be left of the deadline for another request
 
 
@@ -26,64 +26,49 @@ class Retries:
 
     def __init__(self, deadline: Deadline, sleep: Callable[[float], None] = time.sleep) -> None:
         self.tries = 0
-        self._deadline = deadline
         self.failures: list[Unavailable] = []
-        self._retrying = Retrying(
-            sleep=sleep,
-            retry=retry_if_exception_type(Unavailable),
-            wait=self._pause,
-            stop=self._is_over,
-            before_sleep=self._log,
-            reraise=True,
-        )
+        self._deadline = deadline
+        self._sleep = sleep
+        self._is_pause_too_long = False  # the one that the last response asked for, if any
 
     def run(self, request: Callable[[], Response]) -> Response:
         """The response of the first `request` that succeeds. Raises the last failure."""
-
-        def counted() -> Response:
+        while True:
             self.tries += 1
             try:
                 return request()
             except Unavailable as error:
                 self.failures.append(error)
-                raise
+                pause = self._pause(error)
+                if pause is None:
+                    raise
+                log.warning(
+                    "a request to November 7 failed and is retried",
+                    extra={
+                        "outcome": error.outcome,
+                        "reason": str(error),
+                        "try": self.tries,
+                        "pause": round(pause, 3),
+                    },
+                )
+            self._sleep(pause)
 
-        return self._retrying(counted)
+    def _pause(self, error: Unavailable) -> float | None:
+        """Seconds before the next request, or None if the fetch has failed.
 
-    def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next request: `Retry-After` if there is time for it, else backoff."""
-        error = _failure(state)
-        left = self._deadline.left()
-        backoff = min(BACKOFF(state), left / 2)
-        wanted = error.pause if isinstance(error, BadStatus) else None
-        if wanted is not None and wanted < left - MIN_TRY_TIME:
-            return max(wanted, backoff)
-        return backoff
-
-    def _is_over(self, state: RetryCallState) -> bool:
-        error = _failure(state)
+        `Retry-After` if there is time for it, else backoff with full jitter.
+        """
         left = self._deadline.left() - MIN_TRY_TIME
-        failures = sum(type(failure) is type(error) for failure in self.failures)
-        if isinstance(error, Overloaded) and (error.pause or 0) >= left:
-            return failures >= 2  # a single refusal may be one of the random ones
-        return self.tries >= MAX_TRIES or failures >= error.max_tries or state.upcoming_sleep > left
-
-    def _log(self, state: RetryCallState) -> None:
-        error = _failure(state)
-        log.warning(
-            "a request to November 7 failed and is retried",
-            extra={
-                "outcome": error.outcome,
-                "reason": str(error),
-                "try": self.tries,
-                "pause": round(state.upcoming_sleep, 3),
-            },
-        )
-
-
-def _failure(state: RetryCallState) -> Unavailable:
-    """The failure of the request that has just ended."""
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, Unavailable):
-        raise TypeError("only failures of the provider are retried")
-    return error
+        if isinstance(error, Overloaded) and error.pause >= left:
+            error.is_confirmed, self._is_pause_too_long = self._is_pause_too_long, True
+            if error.is_confirmed:
+                return None
+        else:
+            self._is_pause_too_long = False
+        same = sum(type(failure) is type(error) for failure in self.failures)
+        if left <= 0 or self.tries >= MAX_TRIES or same >= error.max_tries:
+            return None
+        longest = min(MIN_BACKOFF * 2 ** (self.tries - 1), MAX_BACKOFF, left / 2)
+        backoff = random.uniform(0, longest)  # noqa: S311  it keeps no secret
+        wanted = error.pause if isinstance(error, BadStatus) else None
+        return max(wanted, backoff) if wanted and wanted < left else backoff

@@ -163,11 +163,7 @@ def _best_doubtful(
     failures: list[Unavailable], needs_complete: Callable[[], bool]
 ) -> CheckedPage | None:
     """The doubtful page with the most movies, if there is one that may be used."""
-    pages = [
-        failure.page
-        for failure in failures
-        if isinstance(failure, Doubtful) and failure.page is not None
-    ]
+    pages = [failure.page for failure in failures if isinstance(failure, Doubtful)]
     if pages and needs_complete():
         pages = [page for page in pages if page.is_complete]
     if not pages:
@@ -184,12 +180,12 @@ def _best_doubtful(
 def _answer(request: PreparedRequest, response: Response) -> Response:
     """The response with its body read, checked and in canonical form."""
     if response.status_code == 422:
-        raise InvalidRequest("November 7 called our request invalid")
+        raise InvalidRequest("November 7 rejected the request as invalid")
     if response.status_code != 200:
         reason = f"November 7 answered {response.status_code}"
         pause = _seconds(response.headers.get("Retry-After"))
         if response.status_code in (429, 503) and pause:
-            raise Overloaded(reason, pause=pause)
+            raise Overloaded(reason, pause)
         raise BadStatus(reason, pause=pause)
     body = response.raw.read(MAX_BODY + 1, decode_content=True)
     if len(body) > MAX_BODY:

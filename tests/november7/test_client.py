@@ -169,7 +169,7 @@ def test_a_page_says_that_its_fetch_was_shared(client: Client, stand_in: StandIn
     assert len(stand_in.requests) == 1
 
 
-def test_a_rejected_request_is_logged_as_our_defect(
+def test_a_rejected_request_is_logged_as_a_bug(
     client: Client, stand_in: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A 422 is not retried, and does not open the breaker."""
@@ -177,8 +177,10 @@ def test_a_rejected_request_is_logged_as_our_defect(
     for _ in range(4):
         with pytest.raises(InvalidRequest):
             search(client)
-    lines = [(record.levelname, record.message) for record in caplog.records]
-    assert lines == [("ERROR", "November 7 called our request invalid: this is a defect")] * 4
+    text = "November 7 rejected a request as invalid (422); this is a bug in Movies API"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("ERROR", text)
+    ] * 4
     assert len(stand_in.requests) == 4
     assert not client.breaker.is_open
 

@@ -91,6 +91,17 @@ def test_a_provider_that_asks_for_a_pause_is_left_alone(
     assert len(stand_in.requests) == 2  # and no probe
 
 
+def test_a_single_request_for_a_pause_does_not_open_the_breaker(
+    client: Client, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be one of the random refusals."""
+    monkeypatch.setattr("movies.november7.retries.MIN_TRY_TIME", LONG)  # no time for a second
+    stand_in.faults = Faults(refuse=1, codes=(429,), retry_after="60")
+    fail(client, 1)
+    assert len(stand_in.requests) == 1
+    assert not client.breaker.is_open
+
+
 def test_a_provider_is_probed_when_the_pause_is_over(client: Client, stand_in: StandIn) -> None:
     stand_in.faults = Faults(refuse=1, codes=(429,), retry_after="1")
     client.deadline = SHORT

@@ -3,6 +3,7 @@
 import email.utils
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -157,7 +158,33 @@ def test_a_pause_past_the_deadline_that_is_asked_for_twice_ends_the_fetch(
     with pytest.raises(Overloaded) as failure:
         provider.send()
     assert len(provider.requests) == 2
+    assert failure.value.is_confirmed
     assert (failure.value.pause, failure.value.retry_after) == (60, 60)
+
+
+@pytest.mark.parametrize(
+    "between", [{"status": 403}, {"status": 429, "headers": {"Retry-After": "1"}}]
+)
+def test_a_pause_past_the_deadline_twice_but_not_in_a_row_does_not_end_the_fetch(
+    provider: Provider, between: dict[str, Any]
+) -> None:
+    too_long = {"status": 429, "headers": {"Retry-After": "60"}}
+    for answer in (too_long, between, too_long, {"json": provider.page}):
+        provider.answer(**answer)
+    assert provider.send().json() == provider.page
+    assert len(provider.requests) == 4
+
+
+def test_a_pause_past_the_deadline_does_not_extend_the_number_of_requests(
+    provider: Provider,
+) -> None:
+    for _ in range(MAX_TRIES - 1):
+        provider.answer(status=403)
+    provider.refuse(1, retry_after="60")
+    with pytest.raises(Overloaded) as failure:
+        provider.send(timeout=30)
+    assert len(provider.requests) == MAX_TRIES
+    assert not failure.value.is_confirmed
 
 
 def test_a_pause_is_limited(provider: Provider) -> None:
@@ -182,8 +209,11 @@ def test_retry_after_zero_keeps_the_backoff(provider: Provider) -> None:
     assert all(provider.pauses)
 
 
-def test_no_request_is_sent_without_time_for_it(provider: Provider) -> None:
-    provider.refuse(1)
+@pytest.mark.parametrize("retry_after", [None, "60"])
+def test_no_request_is_sent_without_time_for_it(
+    provider: Provider, retry_after: str | None
+) -> None:
+    provider.refuse(1, retry_after=retry_after)
     with pytest.raises(BadStatus):
         provider.send(timeout=0.04)
     assert (len(provider.requests), provider.pauses) == (1, [])
