@@ -30,16 +30,17 @@ from movies.logs import configure_logging, request_id
 from movies.refusals import ErrorPage, refuse
 
 LINGER_TIMEOUT = 2.0  # seconds to wait for a client to close after the last response
-SEND_TIMEOUT = 30.0  # seconds for a client to read a response, and more for a large one:
-SEND_RATE = 10 * 1024  # bytes per second that a client has to read at least
+# A client has SEND_TIMEOUT seconds to read a response, and a second more for each SEND_RATE bytes.
+SEND_TIMEOUT = 30.0
+SEND_RATE = 10 * 1024
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of responses that wait for slow readers, per worker
-MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has had at least one second
-# Bytes discarded while a connection closes. If it were reset sooner, a client that sends its whole
+MAX_LEFT = REQUEST_TIMEOUT - 1.0  # seconds left to a client that has waited at least one second
+# Bytes to discard while a connection closes. If it were reset sooner, a client that sends its whole
 # body first might not get the response.
 MAX_DRAIN = 4 * 1024 * 1024
 HEAD_START = 0.001  # seconds in which workers with fewer connections may accept a new one
 
-# The number of connections of each worker that accepts any, in memory that all workers share.
+# How many connections each accepting worker has, in memory that all workers share.
 NO_WORKER = 2**31 - 1
 connection_counts = memoryview(mmap.mmap(-1, 1024)).cast("i")
 connection_counts[:] = array("i", [NO_WORKER] * len(connection_counts))
@@ -56,7 +57,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._has_threads = False
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Like gunicorn's. A worker that stops accepts the connections that would else be reset."""
+        """While stopping, accept the queued connections, which would otherwise be reset."""
         super().set_accept_enabled(enabled)
         self._publish_count()
         while self.sockets and not self.alive:
@@ -101,6 +102,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         """Read what has arrived; give the connection to a thread once its request is complete."""
+        if conn.sock.fileno() < 0:  # closed by an event of the same batch
+            return
         if conn.sock.fill():
             super().on_client_socket_readable(conn, client)
 
@@ -129,7 +132,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Answer one request; close the connection after one that was not read ahead as a whole.
+        """Answer one request; close the connection after one that was not buffered completely.
 
         gunicorn discards only the first 64 KiB of a body that the application did not read, and
         then closes the connection. The client has to know before it sends another request.
@@ -157,7 +160,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(conn)
 
     def murder_pending(self) -> None:
-        """Close the connections whose time is up; answer those that sent half a request."""
+        """Close the connections that timed out; send 408 to those that sent part of a request."""
         now = time.monotonic()
         while self.pending_conns and self.pending_conns[0].timeout < now:
             conn = self.pending_conns.popleft()
@@ -199,6 +202,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.poller.register(conn.sock, events, callback)
 
     def _on_writable(self, conn: TConn, fs: "Future[Any]", client: socket.socket) -> None:
+        if conn.sock.fileno() < 0:  # closed by an event of the same batch
+            return
         try:
             if not conn.sock.flush():
                 return
@@ -223,7 +228,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             room -= 1
 
     def _limit_unsent(self) -> None:
-        """Close the connections that have been reading longest if too much waits for readers."""
+        """Close the oldest connections of slow readers if too much data is waiting to be sent."""
         while sum(conn.sock.unsent for conn in self._sending) > MAX_UNSENT:
             self._close(next(iter(self._sending)))
 
@@ -257,7 +262,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def forget_worker(age: int) -> None:
-    """Stop leaving connections to a worker that has ended."""
+    """Mark the slot of a worker that has ended as free."""
     connection_counts[age % len(connection_counts)] = NO_WORKER
 
 

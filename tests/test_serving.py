@@ -4,12 +4,13 @@ import errno
 import math
 import os
 import re
+import resource
 import select
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from time import sleep
@@ -205,6 +206,36 @@ def test_connections_are_shared_between_workers(tmp_path: Path) -> None:
         assert eventually(lambda: sum(app.connections()) >= 2 * sum(counts))
         few, many = sorted(app.connections())
         assert many - few <= 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits other processes")
+def test_a_lack_of_file_descriptors_ends_no_worker(app: Served) -> None:
+    """Kept connections are closed, also those on which a request has just arrived.
+
+    While the workers are stopped, a connection arrives first, and then the requests.
+    """
+    workers, address = app.pids, ("127.0.0.1", int(app.url.rpartition(":")[2]))
+    request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address, 30)) for _ in range(8)]
+        for client in clients:
+            client.sendall(request)
+            assert client.recv(12) == b"HTTP/1.1 200"
+        for pid in workers:
+            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            stack.callback(resource.prlimit, pid, resource.RLIMIT_NOFILE, before)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+            os.kill(pid, signal.SIGSTOP)
+        stack.enter_context(socket.create_connection(address, 30))
+        for client in clients:
+            client.sendall(request)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        for client in clients:
+            with suppress(ConnectionResetError):
+                everything(client)
+    assert app.ask("GET", "/health/live").ok
+    assert (app.pids, "Traceback" in app.log) == (workers, False)
 
 
 def test_counts_outlive_their_worker_and_its_files(app: Served, directory: Path) -> None:
