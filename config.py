@@ -244,8 +244,8 @@ class Config:
     PORT = number("PORT", 8000, 1, 65535)
     # Seconds for which an idle connection is kept, more than the load balancer keeps it.
     KEEPALIVE = number("KEEPALIVE", 75, 1, 86400)
-    # Gunicorn workers; by default one per processor.
-    WEB_CONCURRENCY = number("WEB_CONCURRENCY", os.cpu_count() or 1, 1, 1000)
+    # Gunicorn workers; by default one per processor. movies/worker.py has 256 slots.
+    WEB_CONCURRENCY = number("WEB_CONCURRENCY", min(os.cpu_count() or 1, 256), 1, 256)
     HSTS = False  # whether browsers are told to use HTTPS only
 
 

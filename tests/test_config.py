@@ -158,7 +158,7 @@ def test_the_provider_can_be_set_in_every_configuration(
         ],
         "HOST": ["two words", "http://127.0.0.1"],
         "PORT": ["0", "65536", "http"],
-        "WEB_CONCURRENCY": ["0", "many"],
+        "WEB_CONCURRENCY": ["0", "257", "many"],
         "REVISION": ["two words"],
     }.items(),
 )
