@@ -59,7 +59,7 @@ def ready() -> Any:
         return {"status": "ready", **states}
     detail = {
         "down": "The database is unavailable.",
-        "not migrated": "The database has not been migrated. Run `make migrate`.",
+        "not migrated": "The database has not been migrated. Run `flask --app wsgi db upgrade`.",
     }[database]
     return problem_response(PROBLEMS[DBAPIError], detail=detail, **states)
 

@@ -45,7 +45,7 @@ def test_commands_report_a_database_that_is_not_migrated_in_one_line(
     told = failed.stderr.splitlines()[-1]
     assert told.startswith("Error: The database failed: ")
     assert "no such table" in told
-    assert told.endswith(". Run `make migrate`")
+    assert told.endswith(". Run `flask --app wsgi db upgrade`")
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -102,7 +102,7 @@ def test_commands_report_an_unmigrated_postgresql(
         finally:
             connection.execute("ALTER TABLE elsewhere RENAME TO sign_ins")
     assert failed.exit_code == 1
-    assert failed.stderr.splitlines()[-1].endswith(". Run `make migrate`")
+    assert failed.stderr.splitlines()[-1].endswith(". Run `flask --app wsgi db upgrade`")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def explain(error: BaseException) -> str:
     cause = _cause(error)
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     text = next(iter(str(cause).splitlines()), "") or type(cause).__name__
-    advice = ". Run `make migrate`" if is_not_migrated(cause) else ""
+    advice = ". Run `flask --app wsgi db upgrade`" if is_not_migrated(cause) else ""
     return f"{code}: {text}{advice}" if code else f"{text}{advice}"
 
 

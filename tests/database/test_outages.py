@@ -217,4 +217,6 @@ def test_an_unmigrated_server_is_503_and_the_log_says_what_to_run(
     client = make_app(DATABASE_URL=url).test_client()
     account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
     assert_unavailable(client.post("/api/v1/auth/token/", json=account))
-    assert "Run `make migrate`" in " ".join(getattr(one, "reason", "") for one in caplog.records)
+    assert "Run `flask --app wsgi db upgrade`" in " ".join(
+        getattr(one, "reason", "") for one in caplog.records
+    )

@@ -89,4 +89,6 @@ def test_an_unmigrated_file_is_503_and_the_log_says_what_to_run(
     app = make_app(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
     account = {"email": "ada@example.com", "password": "lovelace-and-babbage"}
     assert_unavailable(app.test_client().post("/api/v1/auth/token/", json=account))
-    assert "Run `make migrate`" in " ".join(getattr(one, "reason", "") for one in caplog.records)
+    assert "Run `flask --app wsgi db upgrade`" in " ".join(
+        getattr(one, "reason", "") for one in caplog.records
+    )

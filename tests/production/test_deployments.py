@@ -330,7 +330,7 @@ def test_a_locked_file_is_503_until_it_is_free(sqlite_alone: Deployment) -> None
 
 
 def test_an_unmigrated_database_is_503_and_the_log_says_what_to_run(deployment: Deployment) -> None:
-    advice = "Run `make migrate`"
+    advice = "Run `flask --app wsgi db upgrade`"
     assert advice not in deployment.api.log
     with deployment.without_tables():
         assert_unavailable(deployment.sign_in("ada@example.com"))
