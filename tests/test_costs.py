@@ -11,6 +11,7 @@ from accounts import PASSWORD, Accounts
 from cachetools import TTLCache
 from flask import Flask
 from flask.testing import FlaskClient
+from helpers import eventually
 from redis import Redis
 from redis.connection import Connection
 
@@ -81,6 +82,7 @@ def test_an_endpoint_costs_no_more_than_this(
     auth: Accounts,
     statements: list[str],
     commands: list[Any],
+    redis: Redis,
     monkeypatch: pytest.MonkeyPatch,
     endpoint: str,
 ) -> None:
@@ -99,6 +101,7 @@ def test_an_endpoint_costs_no_more_than_this(
     path = f"/api/v1{path}".format(movie=movie, rating=rated.get_json()["id"])
     if isinstance(body, str):
         body = {body: signed_in["refresh"]}
+    assert eventually(lambda: not redis.keys("*-flight:*"))  # released after the response
     statements.clear()
     commands.clear()
     answer = client.open(path, method=method, json=body, headers=headers)
