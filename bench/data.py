@@ -52,21 +52,21 @@ def add_movies(url: str, ids: list[uuid.UUID]) -> None:
     )
 
 
-def add_ratings(url: str, ids: list[uuid.UUID], users: int, count: int) -> None:
-    """Insert `count` upvotes of these movies, by the users with the ids from 1 to `users`.
+def add_ratings(url: str, ids: list[uuid.UUID]) -> None:
+    """Insert ten upvotes of each movie, by users who have a hundred ratings each.
 
-    Users that do not exist are inserted. A user has at most one rating of a movie.
+    `ids`: a multiple of a hundred. The users have the ids from 1; missing ones are inserted.
     """
     _write(
         url,
         "INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, created_at)"
         " VALUES (:id, :email, :email, '', '', '', CURRENT_TIMESTAMP) ON CONFLICT DO NOTHING",
-        [{"id": number, "email": f"voter-{number}"} for number in range(1, users + 1)],
+        [{"id": number, "email": f"voter-{number}"} for number in range(1, len(ids) // 10 + 1)],
     )
-    pairs = ((user, movie) for movie in ids for user in range(1, users + 1))
     rows = [
-        {"user": user, "movie": _bind(url, movie)}
-        for (user, movie), _ in zip(pairs, range(count), strict=False)
+        {"user": index // 100 * 10 + voter, "movie": _bind(url, movie)}
+        for index, movie in enumerate(ids)
+        for voter in range(1, 11)
     ]
     _write(
         url,
