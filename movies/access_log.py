@@ -46,6 +46,8 @@ def _describe(_error: BaseException | None) -> None:
         details["route"] = request.url_rule.rule
     if "caller" in g:
         details["user_id"] = g.caller.user_id
+    if "source" in g:
+        details["provider"] = g.source
 
 
 class AccessLog:
@@ -71,8 +73,7 @@ class AccessLog:
             for name, value in headers:
                 if name == "Content-Length":
                     details["bytes"] = int(value)
-                elif name == "Cache-Status":
-                    details["provider"] = _source(value)
+                    break
             return start_response(status, headers, *error)
 
         try:
@@ -80,13 +81,6 @@ class AccessLog:
         finally:
             method = environ["REQUEST_METHOD"]
             record(method if method in METHODS else "other", details, time.perf_counter() - began)
-
-
-def _source(cache_status: str) -> str:
-    """Where a search's response came from, in one word, from its `Cache-Status`."""
-    if "; fwd=" in cache_status:
-        return "collapsed" if "; collapsed" in cache_status else "miss"
-    return "stale" if "; detail=stale" in cache_status else "hit"
 
 
 def record(method: str, details: dict[str, Any], seconds: float) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
@@ -55,7 +54,7 @@ def begin_request(offered: str | None, traceparent: str = "", tracestate: str = 
     A request id of our own takes the place of one that is missing or not acceptable. A malformed
     `traceparent` is ignored, as the specification asks.
     """
-    chosen = offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else uuid4().hex
+    chosen = offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else secrets.token_hex(16)
     request_id.set(chosen)
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None or (found["version"] == "00" and found["more"]):

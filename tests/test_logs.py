@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from helpers import eventually
 from served import Served, served
 
-from movies.access_log import DETAILS, AccessLog
 from movies.logs import REPEATS, WINDOW, _Handler, _Unbuffered, begin_request, trace, trace_headers
 from stand_in.server import StandIn
 
@@ -133,28 +133,6 @@ def test_a_trace_is_passed_on_with_a_span_of_our_own(traceparent: str) -> None:
     assert headers["tracestate"] == "vendor=1"
 
 
-@pytest.mark.parametrize(
-    ("cache_status", "source"),
-    [
-        ("november7; hit; ttl=5", "hit"),
-        ("november7; hit; ttl=-5; detail=stale-if-error", "stale"),
-        ("november7; fwd=miss; ttl=3600", "miss"),
-        ("november7; fwd=stale; ttl=3600", "miss"),
-        ("november7; fwd=stale; collapsed; ttl=3600", "collapsed"),
-    ],
-)
-def test_the_provider_source_of_an_access_line(cache_status: str, source: str) -> None:
-    details: list[dict[str, Any]] = []
-
-    def app(environ: Any, start: Any) -> list[bytes]:
-        start("200 OK", [("Cache-Status", cache_status)])
-        details.append(environ[DETAILS])
-        return []
-
-    AccessLog(app)({"REQUEST_METHOD": "GET"}, lambda *_: print)
-    assert details[0]["provider"] == source
-
-
 def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [vars(record) for record in caplog.records if record.name == "movies.access_log"]
 
@@ -174,6 +152,21 @@ def test_each_request_has_one_access_line(
     assert (first["provider"], second["provider"]) == ("miss", "hit")
     assert first["bytes"] == len(answer.data)
     assert first["duration_ms"] > 0
+
+
+@ONE_DATABASE
+def test_an_access_line_says_where_the_movies_came_from(
+    make_app: Callable[..., Flask],
+    caplog: pytest.LogCaptureFixture,
+    clock: time_machine.Traveller,
+) -> None:
+    client = make_app(NOVEMBER7_TTL=60).test_client()
+    headers = Accounts(client).headers()
+    caplog.clear()
+    for seconds in (0, 59, 2):
+        clock.shift(seconds)
+        client.get("/api/v1/movies/?query=matrix", headers=headers)
+    assert [line["provider"] for line in access_lines(caplog)] == ["miss", "hit", "stale"]
 
 
 @ONE_DATABASE

@@ -5,6 +5,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from flask import g
+
 from movies.api import Access, Blueprint, caller_id
 from movies.headers import set_header
 from movies.limits import RateLimit, caller, check_limits
@@ -109,6 +111,7 @@ def search_movies(parameters: dict[str, Any]) -> Any:
         accept=preferences.freshness(),
         **options,
     )
+    g.source = found.source  # for the access log
     set_header("Cache-Status", _cache_status(found))
     set_header("Age", str(found.age))
     return page_of(movies, found.total, page, size)
