@@ -14,13 +14,13 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
 from marshmallow import ValidationError
-from prometheus_client import CollectorRegistry, multiprocess
 from sqlalchemy.exc import DBAPIError
 
 from movies import provider
 from movies.auth import service as auth
 from movies.database import explain, without_timeouts
 from movies.extensions import db
+from movies.metrics import Workers
 from movies.movies import tallies
 from movies.movies.registry import record
 from movies.november7 import cache_admin
@@ -99,9 +99,7 @@ def _hits() -> Counter[str]:
     """The number of lookups by result, in all workers since the server started."""
     hits: Counter[str] = Counter()
     for directory in Path(current_app.config["INSTANCE_DIR"], "metrics").glob("*"):
-        workers = CollectorRegistry()
-        multiprocess.MultiProcessCollector(workers, str(directory))  # type: ignore[no-untyped-call]
-        for metric in workers.collect():
+        for metric in Workers(directory).collect():
             for sample in metric.samples:
                 if sample.name == "november7_cache_total":
                     hits[sample.labels["result"]] += int(sample.value)

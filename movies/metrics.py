@@ -41,12 +41,12 @@ def registry() -> CollectorRegistry:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return REGISTRY
     workers = CollectorRegistry()
-    workers.register(_Workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+    workers.register(Workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
     return workers
 
 
-class _Workers:
-    """Collects the metrics of all workers, those that have ended included."""
+class Workers:
+    """Collects the metrics of all workers, those that have ended included, from their directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,11 +1,14 @@
 """`flask cache …`, run next to an application that uses the same cache."""
 
+import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -107,18 +110,38 @@ def test_stats_count_fresh_and_stale_entries(app: Flask, run: Run) -> None:
     assert int(found["size"].removesuffix(" bytes")) > 600
 
 
-@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
-def test_stats_show_the_hit_rate_of_all_workers(run: Run, app: Flask) -> None:
-    """Stale pages count as hits."""
+@pytest.fixture
+def counters(app: Flask) -> list[Path]:
+    """The files in which two workers have counted six of eight lookups as hits."""
+    directory = Path(app.config["INSTANCE_DIR"], "metrics", "8000")
+    directory.mkdir(parents=True)
     for counts in ({"hit": 5, "miss": 1}, {"stale": 1, "miss": 1}):
         counted = "".join(f"; CACHE.labels({name!r}).inc({n})" for name, n in counts.items())
         code = f"import runpy; CACHE = runpy.run_path({metrics.__file__!r})['CACHE']{counted}"
-        directory = Path(app.config["INSTANCE_DIR"], "metrics", "8000")
-        directory.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    return sorted(directory.glob("counter_*.db"))
+
+
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+def test_stats_show_the_hit_rate_of_all_workers(run: Run, counters: list[Path]) -> None:
+    """Stale pages count as hits."""
     assert stats(run("cache", "stats"))["hit rate"] == "75.0%"
     assert json.loads(run("cache", "stats", "--json").stdout)["hit_rate"] == 0.75
+
+
+@pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+def test_stats_count_a_worker_once_while_it_ends(run: Run, counters: list[Path]) -> None:
+    """Its counts are in two files for a moment. The file `merge.lock` is locked meanwhile."""
+    ended = counters[0]
+    with ThreadPoolExecutor(1) as pool, ended.with_name("merge.lock").open("a") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        shutil.copy(ended, ended.with_name("counter_0.db"))
+        result = pool.submit(run, "cache", "stats")
+        wait([result], timeout=1)
+        ended.unlink()
+        fcntl.flock(locked, fcntl.LOCK_UN)
+        assert stats(result.result())["hit rate"] == "75.0%"
 
 
 def test_clear_deletes_all_entries(run: Run, search: Callable[..., str], stand_in: StandIn) -> None:

@@ -37,7 +37,8 @@ FETCHES_JOINED = Counter(
 )
 IN_USE = Gauge("november7_bulkhead_in_use", "Fetches in progress", multiprocess_mode="livesum")
 BULKHEAD_REFUSALS = Counter(
-    "november7_bulkhead_refusals_total", "Fetches refused because too many were waiting"
+    "november7_bulkhead_refusals_total",
+    "Searches refused because too many were waiting, or the fetch would have missed its deadline",
 )
 BREAKER_OPEN = Gauge(
     "november7_breaker_open",
