@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -57,13 +57,20 @@ def block_keys(query: str | None, skip: int, limit: int) -> list[BlockKey]:
     return [BlockKey(query, start, size) for start in range(first, skip + limit, size)]
 
 
+Source = Literal["miss", "collapsed", "stale", "hit"]
+Reason = Literal["miss", "stale", "request", "partial"]
+
+
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A checked answer of November 7.
+class Page:
+    """A part of a result list, such as a block, and where it comes from.
 
     `total`: how many movies match in all. `fetched_at`, `expires_at`: Unix times in seconds of the
-    answer and of the end of its freshness. `is_complete`: whether it has as many movies as its
-    total promises.
+    oldest answer in it and of the end of its freshness. `is_complete`: whether it has all movies
+    that November 7's totals promise. `source`: `hit`, a fresh page from the cache; `stale`, one
+    that is stale; `miss`, one that was fetched for this caller; `collapsed`, one that was fetched
+    for another caller at the same time. `reason`: why it was fetched, in the terms of RFC 9211.
+    `refresh`: what became of a stale page's refresh.
     """
 
     total: int
@@ -71,10 +78,30 @@ class Block:
     fetched_at: float
     expires_at: float
     is_complete: bool = True
+    source: Source = "miss"
+    reason: Reason = "miss"
+    refresh: Literal["scheduled", "failing", "postponed"] | None = None
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is fresh at `now`, a Unix time in seconds."""
         return now < self.expires_at
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether November 7 was asked for it, or for a part of it."""
+        return self.source in ("miss", "collapsed")
+
+    @property
+    def age(self) -> int:
+        """Whole seconds since November 7 gave this answer; 0 if it was fetched just now."""
+        if self.is_fetched and self.reason != "partial":
+            return 0
+        return max(0, int(time.time() - self.fetched_at))
+
+    @property
+    def ttl(self) -> int:
+        """Whole seconds for which it is still fresh; negative once it is stale."""
+        return math.floor(self.expires_at - time.time())
 
 
 def encode(content: bytes, fetched_at: float, expires_at: float) -> bytes:
@@ -83,12 +110,12 @@ def encode(content: bytes, fetched_at: float, expires_at: float) -> bytes:
     return times[:-1] + b',"page":' + content + b"}"
 
 
-def decode(entry: bytes) -> Block | None:
+def decode(entry: bytes) -> Page | None:
     """The block in a cache entry; None if this release cannot read it."""
     try:
         content = orjson.loads(entry)
         page = content["page"]
-        block = Block(
+        block = Page(
             page["total"],
             page["items"],
             content["fetched_at"],
@@ -109,85 +136,26 @@ def _is_movie(movie: Any) -> bool:
     return bool(movie.keys() == keys) and isinstance(movie["id"], str)
 
 
-Source = Literal["hit", "stale", "miss", "collapsed"]
-Reason = Literal["miss", "stale", "request", "partial"]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a result list, and where it comes from.
-
-    `total`: how many movies match in all. `fetched_at`, `expires_at`: Unix times in seconds of the
-    oldest answer in it and of the end of its freshness. `source`: `hit`, a fresh page from the
-    cache; `stale`, one that is stale; `miss`, one that was fetched for this caller;
-    `collapsed`, one that was fetched for another caller at the same time. `reason`: why it was
-    fetched, in the terms of RFC 9211. `refresh`: what became of a stale page's refresh.
-    `is_complete`: whether its blocks have all movies that November 7's totals promise.
-    """
-
-    total: int
-    movies: Movies
-    fetched_at: float
-    expires_at: float
-    source: Source
-    reason: Reason = "miss"
-    refresh: Literal["scheduled", "failing", "postponed"] | None = None
-    is_complete: bool = True
-
-    @property
-    def age(self) -> int:
-        """Whole seconds since November 7 gave this answer; 0 if it was fetched just now."""
-        if self.source in ("miss", "collapsed") and self.reason != "partial":
-            return 0
-        return max(0, int(time.time() - self.fetched_at))
-
-    @property
-    def ttl(self) -> int:
-        """Whole seconds for which it is still fresh; negative once it is stale."""
-        return math.floor(self.expires_at - time.time())
-
-
-def page_of(block: Block, source: Source, reason: Reason = "miss") -> Page:
-    """A whole block as a page."""
-    return Page(
-        block.total,
-        block.movies,
-        block.fetched_at,
-        block.expires_at,
-        source,
-        reason,
-        is_complete=block.is_complete,
-    )
-
-
 def joined(parts: list[tuple[BlockKey, Page]], skip: int, limit: int) -> Page:
     """The movies from `skip` up to `skip + limit` of adjacent blocks.
 
     Its total is that of the newest block, its age that of the oldest. It counts as fetched if any
     of its blocks was, and as `partial` if any was not.
     """
-    is_complete = all(_is_whole(key, page) for key, page in parts)
-    if len(parts) == 1:
-        key, page = parts[0]
-        start = skip - key.skip
-        return replace(page, movies=page.movies[start : start + limit], is_complete=is_complete)
+    pages = [page for _, page in parts]
     movies: Movies = []
     for key, page in parts:
         movies += page.movies[max(0, skip - key.skip) : skip + limit - key.skip]
-    pages = [page for _, page in parts]
-    by_source = {page.source: page for page in pages}
-    order: tuple[Source, ...] = ("miss", "collapsed", "stale", "hit")
-    source = next(source for source in order if source in by_source)
-    is_partial = source in ("miss", "collapsed") and not by_source.keys() <= {"miss", "collapsed"}
-    return Page(
-        max(pages, key=lambda page: page.fetched_at).total,
-        movies,
-        min(page.fetched_at for page in pages),
-        min(page.expires_at for page in pages),
-        source,
-        "partial" if is_partial else by_source[source].reason,
-        by_source[source].refresh,
-        is_complete,
+    page = min(reversed(pages), key=lambda page: get_args(Source).index(page.source))
+    is_partial = page.is_fetched and not all(page.is_fetched for page in pages)
+    return replace(
+        page,
+        total=max(pages, key=lambda page: page.fetched_at).total,
+        movies=movies,
+        fetched_at=min(page.fetched_at for page in pages),
+        expires_at=min(page.expires_at for page in pages),
+        is_complete=all(_is_whole(key, page) for key, page in parts),
+        reason="partial" if is_partial else page.reason,
     )
 
 

@@ -7,7 +7,7 @@ from threading import Lock
 from cachetools import TTLCache
 from redis import Redis
 
-from movies.november7.blocks import Block, decode
+from movies.november7.blocks import Page, decode
 from movies.november7.redis_store import RedisStore
 from movies.november7.sqlite_store import SQLiteStore
 from movies.november7.store import FailSoftStore
@@ -30,14 +30,14 @@ class BlockCache:
         self.store = store
         self._stale = stale
         self._lock = Lock()
-        self._memory: TTLCache[str, Block] = TTLCache(MEMORY_MOVIES, memory, getsizeof=_size)
+        self._memory: TTLCache[str, Page] = TTLCache(MEMORY_MOVIES, memory, getsizeof=_size)
 
     @property
     def is_failing(self) -> bool:
         """Whether the store's last read or last write failed."""
         return self.store.is_failing
 
-    def get(self, key: str, *, from_store: bool = False) -> Block | None:
+    def get(self, key: str, *, from_store: bool = False) -> Page | None:
         """The block, fresh or stale, or None. With `from_store`, not what memory holds."""
         block = None
         if not from_store:
@@ -52,13 +52,13 @@ class BlockCache:
             return None
         return block
 
-    def remember(self, key: str, block: Block) -> None:
+    def remember(self, key: str, block: Page) -> None:
         """Keep a block in memory for a moment."""
         with self._lock:
             self._memory[key] = block
 
 
-def _size(block: Block) -> int:
+def _size(block: Page) -> int:
     """What a block counts in memory: its movies, and one so that empty blocks count too."""
     return 1 + len(block.movies)
 

@@ -6,7 +6,7 @@ November 7 has no endpoint for one movie, so a movie is looked for in the blocks
 import time
 from collections.abc import Callable, Hashable, Iterator
 
-from movies.november7.blocks import CATALOGUE_BLOCK, Block, BlockKey
+from movies.november7.blocks import CATALOGUE_BLOCK, BlockKey, Page
 from movies.november7.contract import ProviderMovie
 from movies.november7.deadline import Deadline
 from movies.november7.errors import TimedOut, Unavailable
@@ -14,8 +14,8 @@ from movies.november7.errors import TimedOut, Unavailable
 EVIDENCE_SECONDS = 60  # for which a walk proves that a movie is not in the catalogue
 MAX_WALKS = 3  # if the catalogue changes during a walk
 
-Cached = Callable[[BlockKey], Block | None]
-Fetch = Callable[[BlockKey, Deadline, float | None, Hashable], Block]
+Cached = Callable[[BlockKey], Page | None]
+Fetch = Callable[[BlockKey, Deadline, float | None, Hashable], Page]
 
 
 class CatalogueReader:
@@ -34,7 +34,7 @@ class CatalogueReader:
         deadline: Callable[[], Deadline],
         since: float | None,
         caller: Hashable = None,
-    ) -> Iterator[Block]:
+    ) -> Iterator[Page]:
         """Every block, in order. `deadline` returns the deadline of the next block.
 
         Blocks that are not fresh, or not newer than the Unix time `since`, are fetched. Raises
@@ -68,7 +68,7 @@ class CatalogueReader:
                 return movie
         since = time.time() - EVIDENCE_SECONDS
         for _ in range(MAX_WALKS):
-            blocks: list[Block] = []
+            blocks: list[Page] = []
             for block in self.walk(lambda: deadline, since, caller):
                 if (movie := _in(block, movie_id)) is not None:
                     return movie
@@ -96,7 +96,7 @@ class CatalogueReader:
         fetched_at, ids = self._walked
         return not fetched_at or movie_id in ids
 
-    def _cached_blocks(self) -> Iterator[Block]:
+    def _cached_blocks(self) -> Iterator[Page]:
         """The blocks that are cached, up to the first that is not; stale ones count."""
         skip = 0
         while (block := self._cached(BlockKey(None, skip, CATALOGUE_BLOCK))) is not None:
@@ -106,7 +106,7 @@ class CatalogueReader:
                 return
 
 
-def _are_of_one_state(blocks: list[Block]) -> bool:
+def _are_of_one_state(blocks: list[Page]) -> bool:
     """Whether all blocks have the same total, so that the catalogue did not seem to change.
 
     If a movie is removed, the movies after it move forward. One of them may move from a block that
@@ -115,5 +115,5 @@ def _are_of_one_state(blocks: list[Block]) -> bool:
     return len({block.total for block in blocks}) == 1
 
 
-def _in(block: Block, movie_id: str) -> ProviderMovie | None:
+def _in(block: Page, movie_id: str) -> ProviderMovie | None:
     return next((movie for movie in block.movies if movie["id"] == movie_id), None)

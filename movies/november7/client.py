@@ -10,21 +10,13 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import count
+from typing import TypeVar
+from uuid import uuid4
 
 from redis import Redis
 
 from movies.november7 import metrics
-from movies.november7.blocks import (
-    Block,
-    BlockKey,
-    Movies,
-    Page,
-    Source,
-    block_keys,
-    joined,
-    page_of,
-)
+from movies.november7.blocks import BlockKey, Movies, Page, Source, block_keys, joined
 from movies.november7.breaker import Breaker
 from movies.november7.cache import NAMESPACE, BlockCache
 from movies.november7.catalogue_reader import CatalogueReader
@@ -38,6 +30,8 @@ from movies.november7.shared_singleflight import SharedSingleFlight
 from movies.november7.singleflight import Call, SingleFlight
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BACKGROUND = "background"  # the caller of refreshes and probes
 
@@ -74,11 +68,10 @@ class Client:
         self._on_fetch = on_fetch
         probes = max(1, concurrency // 2)
         self._probe_timeout = min(deadline, INTERVAL * max(2, probes))
-        self._probe_numbers = count()
         self._refresher = BackgroundRefresher(
             self.breaker, probe=self._probe, refresh=self._refresh, concurrency=probes
         )
-        self._catalogue = CatalogueReader(self._cached_block, self._fetched_block)
+        self._catalogue = CatalogueReader(self._cached_block, self._fetch)
 
     @property
     def url(self) -> str:
@@ -122,11 +115,11 @@ class Client:
             if not is_forced and (block is not None or accept.always_fetches):
                 is_forced = True
                 before_forced_fetch()
-            page = self._fetch(key, deadline, until, caller, since=now if block else None)
+            page = self._fetch(key, deadline, now if block else None, caller, until)
             parts.append((key, replace(page, reason=reason or "miss")))
         return joined(parts, skip, limit)
 
-    def walk(self, *, refresh: bool = False) -> Iterator[Block]:
+    def walk(self, *, refresh: bool = False) -> Iterator[Page]:
         """The whole catalogue, block by block, one request at a time, each with its own deadline.
 
         `refresh`: fetch every block; else blocks that are fresh in the cache are taken from there.
@@ -155,42 +148,36 @@ class Client:
             self._shared.close()
         self._session.close()
 
-    def _cached_block(self, key: BlockKey) -> Block | None:
+    def _cached_block(self, key: BlockKey) -> Page | None:
         return self.cache.get(key.cache_key(self.url))
 
     def _has_complete(self, key: BlockKey) -> bool:
         held = self._cached_block(key)
         return held is not None and held.is_complete
 
-    def _served(self, key: BlockKey, block: Block, now: float) -> Page:
+    def _served(self, key: BlockKey, block: Page, now: float) -> Page:
         """A cached block as a page; a stale one is scheduled for a refresh."""
         if block.is_fresh(now):
             metrics.CACHE.labels("hit").inc()
-            return page_of(block, "hit")
+            return replace(block, source="hit")
         metrics.CACHE.labels("stale").inc()
-        return replace(page_of(block, "stale"), refresh=self._refresher.schedule(key))
-
-    def _fetched_block(
-        self, key: BlockKey, deadline: Deadline, since: float | None, caller: Hashable
-    ) -> Block:
-        page = self._fetch(key, deadline, deadline, caller, since)
-        return Block(page.total, page.movies, page.fetched_at, page.expires_at, page.is_complete)
+        return replace(block, source="stale", refresh=self._refresher.schedule(key))
 
     def _fetch(
         self,
         key: BlockKey,
         deadline: Deadline,
-        until: Deadline,
-        caller: Hashable,
         since: float | None,
+        caller: Hashable,
+        until: Deadline | None = None,
     ) -> Page:
         """The block from a fetch, this caller's or another's that is running.
 
-        `deadline` is that of the fetch, `until` that of the caller. An answer that another process
-        stores meanwhile counts if it is newer than `since`, a Unix time.
+        `deadline` is that of the fetch, `until` that of the caller if it is another. An answer that
+        another process stores meanwhile counts if it is newer than `since`, a Unix time.
         """
         call, is_joined = self._submit(key, deadline, caller, since=since)
-        page: Page = self._single_flight.wait(call, until, caller)
+        page: Page = self._single_flight.wait(call, until or deadline, caller)
         return replace(page, source="collapsed") if is_joined else page
 
     def _refresh(self, key: BlockKey) -> Call:
@@ -198,11 +185,11 @@ class Client:
 
     def _probe(self) -> Call:
         """Submit a request for the first movie of all, even while the breaker is open."""
-        deadline = Deadline.after(self._probe_timeout)
-        key = f"probe-{next(self._probe_numbers)}"
-        first = BlockKey(None, 0, 1)
         return self._single_flight.submit(
-            key, deadline, lambda call: self._ask(first, call.deadline), BACKGROUND
+            f"probe {uuid4()}",
+            Deadline.after(self._probe_timeout),
+            lambda call: self._send(self._session.probe, call.deadline),
+            BACKGROUND,
         )[0]
 
     def _submit(
@@ -250,14 +237,22 @@ class Client:
         if since is not None and block.fetched_at <= since:
             return None
         source: Source = "collapsed" if block.fetched_at >= started else "hit"
-        return page_of(block, source)
+        return replace(block, source=source)
 
     def _ask(self, key: BlockKey, deadline: Deadline) -> Page:
         """Ask November 7, and store its answer."""
-        had_time = deadline.left() > self.deadline / 2  # else it is our own queue that is slow
         needs_complete = partial(self._has_complete, key)
+        fetch = partial(self._session.fetch, key, needs_complete=needs_complete)
+        block = self._send(fetch, deadline)
+        self._on_fetch(block.movies)
+        self.cache.remember(key.cache_key(self.url), block)
+        return block
+
+    def _send(self, request: Callable[..., T], deadline: Deadline) -> T:
+        """What `request`, which takes a `timeout`, returns. The breaker counts how it ends."""
+        had_time = deadline.left() > self.deadline / 2  # else it is our own queue that is slow
         try:
-            block = self._session.fetch(key, timeout=deadline.left(), needs_complete=needs_complete)
+            answer = request(timeout=deadline.left())
         except InvalidRequest:
             log.exception(
                 "November 7 rejected a request as invalid (422); this is a bug in Movies API"
@@ -276,6 +271,4 @@ class Client:
                 self._refresher.begin()
             raise
         self.breaker.succeeded()
-        self._on_fetch(block.movies)
-        self.cache.remember(key.cache_key(self.url), block)
-        return page_of(block, "miss")
+        return answer

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from movies.november7.blocks import Block
+from movies.november7.blocks import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Freshness:
         """Whether no cached answer can satisfy the caller."""
         return self.no_cache or self.max_age == 0
 
-    def refusal(self, block: Block, now: float) -> Literal["stale", "request"] | None:
+    def refusal(self, block: Page, now: float) -> Literal["stale", "request"] | None:
         """Why the caller does not accept a cached block, in the terms of RFC 9211; None if it does.
 
         `now`: Unix time in seconds.

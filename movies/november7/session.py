@@ -1,7 +1,7 @@
 """The requests session to the provider and its cache: the only import of requests-cache.
 
-requests-cache writes every checked answer to the store as JSON. The client reads the store itself:
-which answer is served, and when one is refreshed, is decided there.
+requests-cache writes every checked answer to the store as JSON. The client reads the store itself.
+The client decides which response to serve and when to refresh it.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from requests_cache import CachedSession
 from requests_cache.backends.base import BaseCache, BaseStorage
 from requests_cache.models.response import CachedResponse
 
-from movies.november7.blocks import Block, BlockKey, encode
+from movies.november7.blocks import BlockKey, Page, encode
 from movies.november7.contract import DOUBTFUL_TTL, CheckedPage
 from movies.november7.store import FailSoftStore
 from movies.november7.transport import Transport
@@ -28,7 +28,6 @@ class BlockRequest(PreparedRequest):
     ) -> None:
         super().__init__()
         self.needs_complete = needs_complete
-        self.block = block
         self.cache_key = block.cache_key(url)
         self.prepare(method="GET", url=url, params=block.parameters(), headers=headers)
 
@@ -88,7 +87,7 @@ class ProviderSession:
             stale_while_revalidate=False,
             ignored_parameters=(),
             match_headers=False,
-            key_fn=_cache_key,
+            key_fn=lambda request, **_settings: request.cache_key,
         )
         self._session.trust_env = False  # neither proxies nor .netrc: the deadline covers all
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keep none
@@ -102,7 +101,7 @@ class ProviderSession:
 
     def fetch(
         self, key: BlockKey, *, timeout: float, needs_complete: Callable[[], bool] = lambda: False
-    ) -> Block:
+    ) -> Page:
         """Ask the provider for a block and store its answer. Raises Unavailable.
 
         `timeout`: seconds for all attempts together. `needs_complete`: called after the
@@ -114,7 +113,12 @@ class ProviderSession:
         response: Any = self._session.send(request, timeout=timeout, force_refresh=True)
         page: CheckedPage = response.page
         fetched_at, expires_at = response.created_at.timestamp(), response.expires.timestamp()
-        return Block(page.total, page.movies, fetched_at, expires_at, page.is_complete)
+        return Page(page.total, page.movies, fetched_at, expires_at, page.is_complete)
+
+    def probe(self, *, timeout: float) -> None:
+        """Ask the provider for one movie, and store nothing. Raises Unavailable."""
+        request = BlockRequest(self.url, BlockKey(None, 0, 1), self._session.headers, lambda: False)
+        self._transport.send(request, timeout=timeout)
 
     def end_pauses(self) -> None:
         """Fail the fetches that wait for another try, and retry no others."""
@@ -123,8 +127,3 @@ class ProviderSession:
     def close(self) -> None:
         """Close the connections to the provider and to the store."""
         self._session.close()  # type: ignore[no-untyped-call]
-
-
-def _cache_key(request: BlockRequest, **_settings: Any) -> str:
-    """The key under which requests-cache stores the response to a request."""
-    return request.cache_key

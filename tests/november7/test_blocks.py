@@ -4,14 +4,12 @@ import orjson
 import pytest
 
 from movies.november7.blocks import (
-    Block,
     BlockKey,
     Page,
     block_keys,
     decode,
     encode,
     joined,
-    page_of,
 )
 from november7.clients import movie
 from november7.texts import TEXTS
@@ -52,7 +50,7 @@ def test_the_catalogue_is_in_blocks_of_1000() -> None:
 
 def test_an_entry_holds_its_block() -> None:
     content = orjson.dumps({"total": 7, "items": [movie(1)]})
-    assert decode(encode(content, 1000.25, 1060.5)) == Block(7, [movie(1)], 1000.25, 1060.5)
+    assert decode(encode(content, 1000.25, 1060.5)) == Page(7, [movie(1)], 1000.25, 1060.5)
 
 
 def test_the_format_of_an_entry_is_that_of_its_version() -> None:
@@ -85,8 +83,8 @@ def test_an_entry_of_another_shape_is_none(entry: bytes) -> None:
 
 
 def part(skip: int, size: int, *, source: str = "hit", age: float = 0, total: int = 200) -> Page:
-    block = Block(total, MOVIES[skip : skip + size], 1000 - age, 1060 - age)
-    return page_of(block, source)  # type: ignore[arg-type]
+    movies = MOVIES[skip : skip + size]
+    return Page(total, movies, 1000 - age, 1060 - age, source=source)  # type: ignore[arg-type]
 
 
 def join(first: Page, second: Page) -> Page:

@@ -7,7 +7,7 @@ import time_machine
 from helpers import eventually, in_threads
 
 from movies.november7 import cache_admin
-from movies.november7.blocks import Block
+from movies.november7.blocks import Page
 from movies.november7.catalogue_reader import EVIDENCE_SECONDS
 from movies.november7.client import Client
 from movies.november7.errors import Busy, TimedOut, Unavailable
@@ -25,7 +25,7 @@ def many(client: Client, stand_in: StandIn) -> Client:
     return client
 
 
-def size(blocks: Iterable[Block]) -> int:
+def size(blocks: Iterable[Page]) -> int:
     return sum(len(block.movies) for block in blocks)
 
 

@@ -8,14 +8,14 @@ import pytest
 import time_machine
 from helpers import eventually
 
-from movies.november7.blocks import Block, Page
+from movies.november7.blocks import Page
 from movies.november7.client import Client
 from movies.november7.errors import NotCached, TimedOut, Unavailable
 from movies.november7.freshness import Freshness
 from november7.clients import QUERY, SHORT, TTL, fail
 from stand_in.server import Faults, StandIn
 
-FRESH = Block(0, [], fetched_at=1000, expires_at=1060)
+FRESH = Page(0, [], fetched_at=1000, expires_at=1060)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_bodies_that_break_the_contract_do_not_open_the_breaker(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_provider_that_asks_for_a_pause_is_left_alone(
+def test_a_provider_that_asks_for_a_pause_is_not_contacted(
     client: Client, stand_in: StandIn, status: int
 ) -> None:
     """If it asks twice in a row for a pause that is longer than the deadline."""
@@ -154,6 +154,7 @@ def test_a_successful_probe_closes_the_breaker(
     stand_in.faults = Faults()
     client.deadline = LONG
     assert eventually(lambda: not client.breaker.is_open)
+    assert list(client.cache.store.store.entries()) == []  # nothing reads what a probe returns
     assert search(client).source == "miss"
 
 
