@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitTimeout
 from typing import Any
 
+import orjson
 from flask import Blueprint, Flask, Response, current_app
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import Engine, NullPool, create_engine, inspect, text
@@ -32,15 +33,15 @@ def init_app(app: Flask) -> None:
 
 
 @bp.get("/health/live")
-def live() -> Any:
+def live() -> Response:
     """Report that this process answers, and which release it runs."""
     config = current_app.config
     release = {"version": config["API_VERSION"], "revision": config["REVISION"]}
-    return {"status": "live", **{name: value for name, value in release.items() if value}}
+    return _json({"status": "live", **{name: value for name, value in release.items() if value}})
 
 
 @bp.get("/health/ready")
-def ready() -> Any:
+def ready() -> Response:
     """Report whether this process can serve: 503 if the database is unavailable or not migrated."""
     client = provider.client()
     database = current_app.extensions["database_check"].state()
@@ -56,12 +57,16 @@ def ready() -> Any:
         },
     }
     if database == "up":
-        return {"status": "ready", **states}
+        return _json({"status": "ready", **states})
     detail = {
         "down": "The database is unavailable.",
         "not migrated": "The database has not been migrated. Run `flask --app wsgi db upgrade`.",
     }[database]
     return problem_response(PROBLEMS[DBAPIError], detail=detail, **states)
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), mimetype="application/json")
 
 
 class DatabaseCheck:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import responses
-from typing import Any, cast
+from typing import Any
 
-from flask import Response, current_app
+import orjson
+from flask import Response
 
 from movies.urls import absolute_url
 
@@ -80,8 +81,9 @@ def problem_response(
 ) -> Response:
     """The response that reports a problem, with further headers and members."""
     type_ = absolute_url(problem.path) if problem.path else "about:blank"
-    response = cast(Response, current_app.json.response(problem.body(type_, **members)))
-    response.status = f"{problem.status} {problem.title}"
-    response.content_type = "application/problem+json"
-    response.headers.update({**problem.headers, **(headers or {})})
-    return response
+    return Response(
+        orjson.dumps(problem.body(type_, **members)),
+        f"{problem.status} {problem.title}",
+        {**problem.headers, **(headers or {})},
+        content_type="application/problem+json",
+    )

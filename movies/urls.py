@@ -31,7 +31,8 @@ class PublicAddress:
     """WSGI middleware that determines the URL at which the client reached the service.
 
     It changes scheme, host and prefix in `environ` to those of that URL, so that URLs made by Flask
-    agree with those made here.
+    agree with those made here. It also ends every path in a slash: if the rule is `/x/`, werkzeug
+    answers a wrong method on `/x` with 404 instead of 405.
     """
 
     def __init__(self, app: "WSGIApplication", public_url: str) -> None:
@@ -55,6 +56,8 @@ class PublicAddress:
         environ["wsgi.url_scheme"] = scheme
         environ["HTTP_HOST"] = host or "localhost"
         environ["SCRIPT_NAME"] = prefix
+        if not (path := environ.get("PATH_INFO", "")).endswith("/"):
+            environ["PATH_INFO"] = f"{path}/"
         return self._app(environ, start_response)
 
 
@@ -64,8 +67,7 @@ def _requested_host(environ: "WSGIEnvironment") -> str:
         name = environ["SERVER_NAME"].strip("[]")  # servers differ in whether they bracket IPv6
         host = f"[{name}]" if ":" in name else name
         return f"{host}:{environ['SERVER_PORT']}"
-    host = str(environ.get("HTTP_HOST", ""))
-    return host
+    return str(environ.get("HTTP_HOST", ""))
 
 
 @lru_cache(maxsize=256)
@@ -95,19 +97,12 @@ def normalize_host(scheme: str, host: str) -> str:
     return name if port in ("", _DEFAULT_PORTS[scheme]) else f"{name}:{port}"
 
 
-def has_valid_host() -> bool:
-    """Whether the request has a valid `Host`."""
-    is_valid: bool = request.environ[HAS_VALID_HOST]
-    return is_valid
-
-
 def absolute_url(path: str) -> str:
     """The absolute URL of a path of this service, which starts with a slash.
 
     It is relative if the request has no valid `Host` and PUBLIC_URL is not set.
     """
-    base: str = request.environ[BASE_URL]
-    return base + path
+    return f"{request.environ[BASE_URL]}{path}"
 
 
 def page_url(page: int) -> str:

@@ -1,12 +1,9 @@
-"""HTTP of the application: JSON, paths, proxies, CORS and response headers."""
+"""Configures routing, proxies, CORS and response headers."""
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import orjson
 from flask import Flask, Response, current_app, request
-from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
 from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -15,10 +12,7 @@ from werkzeug.routing import IntegerConverter
 from movies.api import JSON, PATCH_TYPES
 from movies.headers import StandardHeaders
 from movies.representations import finish
-from movies.urls import PublicAddress, has_valid_host
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from movies.urls import HAS_VALID_HOST, PublicAddress
 
 # What scripts of other origins may read and send; a browser asks again after MAX_AGE.
 EXPOSED_HEADERS = [
@@ -37,42 +31,13 @@ class InvalidHost(BadRequest):
 
 
 class IdConverter(IntegerConverter):
-    """A positive integer of at most 18 digits without leading zeros; anything else is 404."""
+    """A positive integer of at most 18 digits without leading zeros; anything else gets 404."""
 
     regex = "[1-9][0-9]{0,17}"
 
 
-class OrjsonProvider(DefaultJSONProvider):
-    """Serializes one object with orjson, for speed, and everything else as Flask does."""
-
-    def response(self, *args: Any, **kwargs: Any) -> Any:
-        """The JSON response of `flask.jsonify`."""
-        if kwargs or len(args) != 1:
-            return super().response(*args, **kwargs)
-        return current_app.response_class(orjson.dumps(args[0]), mimetype="application/json")
-
-
-class TrailingSlash:
-    """WSGI middleware that ends every path in a slash before it is routed.
-
-    Without it, werkzeug answers a wrong method on `/x` with 404, not 405, if the rule is `/x/`.
-    """
-
-    def __init__(self, app: "WSGIApplication") -> None:
-        self._app = app
-
-    def __call__(
-        self, environ: "WSGIEnvironment", start_response: "StartResponse"
-    ) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if not path.endswith("/"):
-            environ["PATH_INFO"] = f"{path}/"
-        return self._app(environ, start_response)
-
-
 def init_app(app: Flask) -> None:
-    """Set up JSON, routing, proxies, CORS and the headers of every response."""
-    app.json = OrjsonProvider(app)
+    """Set up routing, proxies, CORS and the headers of every response."""
     app.url_map.converters["id"] = IdConverter
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -81,7 +46,7 @@ def init_app(app: Flask) -> None:
     app.after_request(finish)
     _allow_origins(app)
     with_headers = StandardHeaders(app.wsgi_app, hsts=app.config["HSTS"])
-    wsgi_app = PublicAddress(TrailingSlash(with_headers), app.config["PUBLIC_URL"])
+    wsgi_app = PublicAddress(with_headers, app.config["PUBLIC_URL"])
     app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -112,7 +77,7 @@ def _check_request() -> None:
 
     Without the latter, werkzeug ignores repeated slashes at either end of a path.
     """
-    if not has_valid_host():
+    if not request.environ[HAS_VALID_HOST]:
         raise InvalidHost
     if "//" in request.environ["PATH_INFO"]:
         raise NotFound

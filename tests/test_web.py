@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from accounts import Accounts
-from flask import Flask, jsonify
+from flask import Flask
 from flask.testing import FlaskClient
 
 PAGES = ("/api/schema/swagger-ui/", "/api/schema/redoc/")
@@ -196,10 +196,3 @@ def test_a_malformed_request_id_is_replaced(client: FlaskClient, offered: str) -
 def test_every_request_has_its_own_id(client: FlaskClient) -> None:
     ids = {client.get("/health/live").headers["X-Request-ID"] for _ in range(5)}
     assert len(ids) == 5
-
-
-@ONE_DATABASE
-def test_json_of_several_values_is_made_as_flask_does(app: Flask) -> None:
-    with app.app_context():
-        assert jsonify(a=1).get_json() == {"a": 1}
-        assert jsonify(1, 2).get_json() == [1, 2]
