@@ -6,6 +6,7 @@ Responses never contain text from the database or the provider.
 import logging
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from flask import Flask, Response
 from marshmallow import ValidationError
@@ -19,7 +20,7 @@ from movies.problems import Problem, problem_response
 
 log = logging.getLogger(__name__)
 
-# Of a 422: clients that make mistakes get to see them, but nobody gets back what they sent.
+# A 422 lists enough errors to fix a request without echoing a large one.
 MAX_ERRORS = 20  # members
 MAX_NAME = 100  # characters of a member's name
 
@@ -31,16 +32,23 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(ValidationError, _invalid)
     app.register_error_handler(DBAPIError, _database)
     app.register_error_handler(PoolTimeout, _database)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(HTTPException, _respond)
 
 
 def _respond(error: Exception) -> Response:
-    problem = problem_of(type(error)) or PROBLEMS[InternalServerError]
-    if isinstance(error, HTTPException):
-        return problem_response(problem, _headers_of(error))
-    if (seconds := getattr(error, "retry_after", None)) is not None:
-        return problem_response(problem, {"Retry-After": str(max(1, seconds))})
-    return problem_response(problem)
+    problem = problem_of(type(error)) or _about_blank(error)
+    headers = {}
+    if isinstance(error, HTTPException):  # its headers belong to the status, such as `Allow`
+        headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    elif (seconds := getattr(error, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(max(1, seconds))
+    return problem_response(problem, headers)
+
+
+def _about_blank(error: Any) -> Problem:
+    """The problem of an HTTP exception that has no row in the table."""
+    status, detail = error.code or 500, error.description or ""
+    return Problem(slug=None, status=status, detail=detail, when=detail)
 
 
 def _invalid(error: ValidationError) -> Response:
@@ -66,15 +74,3 @@ def _database(error: Exception) -> Response:
     failure = RuntimeError(reason).with_traceback(error.__traceback__)
     log.error("a statement failed unexpectedly", exc_info=failure)
     return problem_response(PROBLEMS[InternalServerError])
-
-
-def _http(error: HTTPException) -> Response:
-    """Report an HTTP exception that has no row in the table as `about:blank`."""
-    status, detail = error.code or 500, error.description or ""
-    problem = Problem(slug=None, status=status, detail=detail, when=detail)
-    return problem_response(problem, _headers_of(error))
-
-
-def _headers_of(error: HTTPException) -> dict[str, str]:
-    """The headers that belong to the status, such as `Allow`."""
-    return {name: value for name, value in error.get_headers() if name != "Content-Type"}

@@ -34,13 +34,8 @@ class RateLimit:
 
     @cached_property
     def policy(self) -> str:
-        """Its item of `RateLimit-Policy`."""
+        """Its item in `RateLimit-Policy`."""
         return f'"{self.name}";q={self.quota};w={WINDOW}'
-
-    @cached_property
-    def kept(self) -> int:
-        """How many hits a process may keep to itself for a moment."""
-        return self.quota // 100
 
 
 class RateLimitExceeded(Exception):
@@ -54,7 +49,7 @@ class RateLimitExceeded(Exception):
 def client_address() -> str:
     """The client's IP address; an IPv6 address is reduced to its /64 network.
 
-    Without the port that some proxies add in `X-Forwarded-For`.
+    The port that some proxies add in `X-Forwarded-For` is removed.
     """
     text = request.remote_addr or ""
     without_port = text.rpartition(":")[0] or text
@@ -69,7 +64,7 @@ def client_address() -> str:
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    """An IP address, which may be in brackets and have a zone; None if it is none."""
+    """An IP address, which may be in brackets and have a zone; None if it is not an address."""
     try:
         return ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
@@ -98,7 +93,7 @@ def check_limits(*limits: RateLimit) -> None:
     if counters is None:
         return
     keys = [(limit, key) for limit in limits if (key := limit.key()) is not None]
-    counts = counters.hit({f"{limit.name}:{key}": limit.kept for limit, key in keys})
+    counts = counters.hit({f"{limit.name}:{key}": limit.quota // 100 for limit, key in keys})
     counted = [(limit, count) for (limit, _), count in zip(keys, counts, strict=True)]
     _set_headers(counted)
     exceeded = [count.resets_in for limit, count in counted if count.hits > limit.quota]
@@ -107,7 +102,7 @@ def check_limits(*limits: RateLimit) -> None:
 
 
 def _set_headers(counted: list[tuple[RateLimit, Count]]) -> None:
-    """Name the limits that were counted, and the remaining requests."""
+    """Set `RateLimit-Policy` and `RateLimit` to all limits that were counted for this request."""
     g.rate_limits = counted = [*g.get("rate_limits", ()), *counted]
     left = [
         f'"{limit.name}";r={max(0, limit.quota - count.hits)};t={math.ceil(count.resets_in)}'

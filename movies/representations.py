@@ -1,10 +1,10 @@
-"""ETags, conditional requests (304) and compression of responses."""
+"""Adds ETags to responses, answers conditional requests with 304, and compresses bodies."""
 
 import gzip
 from hashlib import sha256
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cached
 from flask import Response, request
 
 API, DOCUMENTATION, TOKENS = "/api/v1/", "/api/schema/", "/api/v1/auth/"
@@ -12,9 +12,6 @@ MIN_COMPRESSED = 1024  # bytes; a smaller body fits into one packet anyway
 LEVEL = 6  # of zlib's 1 to 9
 COMPRESSIBLE = {"application/json", "application/problem+json", "image/svg+xml"}  # and text/*
 GZIP_SUFFIX = "-gzip"  # representations in different codings need different strong tags
-
-_documentation: LRUCache[str, bytes] = LRUCache(maxsize=16)  # compressed bodies by their tag
-_documentation_lock = Lock()
 
 
 def finish(response: Response) -> Response:
@@ -86,17 +83,21 @@ def _negotiate_gzip(response: Response) -> bool:
 
 
 def _compress(response: Response, tag: str) -> None:
-    """Compress the body. The documentation is compressed once per process and version."""
     response.direct_passthrough = False
-    is_documentation = tag and request.path.startswith(DOCUMENTATION)
-    with _documentation_lock:
-        body = _documentation.get(tag) if is_documentation else None
-    if body is None:
-        body = gzip.compress(response.get_data(), LEVEL, mtime=0)
-        if is_documentation:
-            with _documentation_lock:
-                _documentation[tag] = body
+    if tag and request.path.startswith(DOCUMENTATION):
+        body = _compressed_once(response, tag)
+        response.close()  # its file may not have been read
     else:
-        response.close()
+        body = _compressed(response)
     response.set_data(body)  # sets Content-Length
     response.headers["Content-Encoding"] = "gzip"
+
+
+def _compressed(response: Response) -> bytes:
+    return gzip.compress(response.get_data(), LEVEL, mtime=0)
+
+
+@cached(LRUCache(maxsize=16), key=lambda _response, tag: tag, lock=Lock())
+def _compressed_once(response: Response, _tag: str) -> bytes:
+    """The documentation's compressed body, made once per process and version."""
+    return _compressed(response)
