@@ -20,14 +20,13 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from movies.limits import API_LIMIT, RateLimit, check_limits
-from movies.schemas import NoParameters
+from movies.schemas import NoParameters, has_surrogates
 from movies.writers import writer
 
 MAX_PARAMETERS = 32  # of a query string
 QUERIES = 1024  # parsed query strings that a process caches, about 1 MB
 JSON = "application/json"
 PATCH_TYPES = (JSON, "application/merge-patch+json")  # RFC 7396; bodies are flat, so both agree
-SURROGATES = "surrogateescape"
 NO_PARAMETERS = NoParameters(unknown=RAISE)
 
 
@@ -92,21 +91,21 @@ class Parser(FlaskParser):
     def load_querystring(self, req: Request, schema: Schema) -> Any:
         """The query parameters. Raises ValidationError."""
         try:
-            # Latin-1 keeps every byte, so that a parameter that is not UTF-8 can be named.
+            # Invalid bytes become surrogates, so that a parameter that is not UTF-8 can be named.
             pairs = parse_qsl(
-                req.query_string.decode("latin-1"),
+                req.query_string.decode(errors="surrogateescape"),
                 keep_blank_values=True,
-                encoding="latin-1",
+                errors="surrogateescape",
                 max_num_fields=MAX_PARAMETERS,
             )
         except ValueError:
             raise ValidationError(f"Must have at most {MAX_PARAMETERS} parameters.") from None
-        members = _Members((_text(name), _text(value)) for name, value in pairs)
+        members = _Members(pairs)
         _require_single(members.repeated)
         errors = {
             _printable(name): ["Must be UTF-8."]
             for name, value in members.items()
-            if not (_is_unicode(name) and _is_unicode(value))
+            if has_surrogates(name) or has_surrogates(value)
         }
         if errors:
             raise ValidationError(errors)
@@ -158,15 +157,6 @@ def _body(req: Request) -> bytes:
     if len(data) < (req.content_length or 0):
         raise UnreadableBody
     return data
-
-
-def _text(latin_1: str) -> str:
-    """The text in UTF-8 whose bytes are given as Latin-1; invalid bytes become lone surrogates."""
-    return latin_1 if latin_1.isascii() else latin_1.encode("latin-1").decode(errors=SURROGATES)
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _printable(name: str) -> str:

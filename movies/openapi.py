@@ -32,17 +32,6 @@ from movies.web import IdConverter
 ALWAYS = (ValidationError, RateLimitExceeded, DBAPIError)
 WITH_TOKEN = (MissingToken, *INVALID_TOKEN)
 WITH_BODY = (InvalidJSON, UnreadableBody, RequestEntityTooLarge, UnsupportedMediaType)
-# The names of responses with several problems; others are named after their only problem.
-RESPONSE_NAMES = {
-    ("invalid-json", "unreadable-body"): "BadRequest",
-    (
-        *("expired-token", "malformed-token", "missing-token", "revoked-token"),
-        "wrong-token-type",
-    ): "Unauthorized",
-    ("expired-token", "malformed-token", "revoked-token", "wrong-token-type"): "InvalidToken",
-    ("password-checks-busy", "rate-limited"): "TooManyRequests",
-    ("database-unavailable", "provider-unavailable"): "ServiceUnavailable",
-}
 HEADERS = {
     "Retry-After": {
         "description": "Seconds after which to repeat the request",
@@ -226,21 +215,22 @@ def describe(api: Api) -> None:
 
 
 def _response_name(response: dict[str, Any]) -> str:
-    """The name of a problem response that operations share; empty if it has none."""
+    """The name of a problem response that operations share: its only problem's, or its status's."""
     examples = response["content"]["application/problem+json"]["examples"]
-    slugs = tuple(slug for slug in examples if slug != "about:blank")
-    if not slugs:
-        return "".join(examples["about:blank"]["value"]["title"].split())
+    slugs = examples.keys() - {"about:blank"}
+    if slugs == {problem.slug for kind in INVALID_TOKEN if (problem := problem_of(kind))}:
+        return "InvalidToken"
     if len(slugs) == 1:
-        return "".join(word.title() for word in str(slugs[0]).split("-"))
-    return RESPONSE_NAMES.get(slugs, "")
+        return "".join(word.title() for word in slugs.pop().split("-"))
+    [title] = {example["value"]["title"] for example in examples.values()}
+    return "".join(title.split())
 
 
 def _share_responses(document: dict[str, Any]) -> None:
     """Move the problem responses that several operations have to `components`.
 
-    Generators make types from their names. Those of 422 stay, since their examples belong to the
-    operation.
+    Client generators name types after them. 422 responses stay inline, because their examples
+    differ between operations.
     """
     uses: Counter[tuple[str, bytes]] = Counter()
     responses: list[dict[str, Any]] = [
@@ -257,7 +247,7 @@ def _share_responses(document: dict[str, Any]) -> None:
     for (status, written), count in uses.most_common():
         response = orjson.loads(written)
         name = _response_name(response)
-        if count > 1 and name and name not in shared:
+        if count > 1 and name not in shared:
             shared[name], names[status, written] = response, name
     for by_status in responses:
         for status, response in by_status.items():

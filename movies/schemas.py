@@ -1,7 +1,7 @@
 """Schemas and fields that all domains share.
 
-Requests are closed: `movies.api` loads them with `unknown=RAISE`, so unknown members and
-parameters are errors. Responses are open: clients must ignore members that they do not know.
+Requests must not contain unknown members or parameters: `movies.api` loads them with
+`unknown=RAISE`. Responses may gain members, so clients must ignore those that they do not know.
 """
 
 import re
@@ -16,6 +16,11 @@ MAX_PAGE_SIZE = 100
 # For the documentation, in the subset of regular expressions that all languages support (JSON
 # Schema, section 6.4). This subset cannot exclude lone surrogates.
 NO_NUL = r"^[^\x00]*$"
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether a text contains lone surrogates, which UTF-8 cannot represent."""
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
 class BaseSchema(Schema):
@@ -62,7 +67,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        if "\x00" in text or has_surrogates(text):
             raise self.make_error("unstorable")
         return text.strip() if self.trim else text
 
@@ -129,23 +134,17 @@ def page_schema(item: type[BaseSchema]) -> type[BaseSchema]:
             required=True,
             metadata={"description": "Total number of results on all pages", "minimum": 0},
         ),
-        "next": fields.Url(
-            required=True,
-            allow_none=True,
-            metadata={"format": "uri", "description": "URL of the next page; null on the last one"},
-        ),
-        "previous": fields.Url(
-            required=True,
-            allow_none=True,
-            metadata={
-                "format": "uri",
-                "description": "URL of the previous page; null on the first one",
-            },
-        ),
+        "next": _link("URL of the next page; null on the last one"),
+        "previous": _link("URL of the previous page; null on the first one"),
         "results": fields.List(fields.Nested(item), required=True),
         "example": {"count": 1, "next": None, "previous": None, "results": [item.example]},
     }
     return type(f"{name}PageSchema", (BaseSchema,), members)
+
+
+def _link(description: str) -> fields.Url:
+    metadata = {"format": "uri", "description": description}
+    return fields.Url(required=True, allow_none=True, metadata=metadata)
 
 
 class ProblemSchema(BaseSchema):
