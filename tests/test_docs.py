@@ -20,7 +20,7 @@ VOLATILE = {"created_at", "updated_at", "next"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_journey_of_the_readme_prints_what_it_shows(url: str) -> None:
+def test_the_tour_of_the_readme_prints_what_it_shows(url: str) -> None:
     script, shown = "", []
     for language, code, why in blocks(ROOT / "README.md"):
         if language == "sh" and not why:

@@ -81,7 +81,7 @@ def app(make_app: Callable[..., Flask], stand_in: StandIn) -> Flask:
 
 @pytest.fixture
 def story(app: Flask, stand_in: StandIn, clock: time_machine.Traveller) -> Iterator[Story]:
-    """The journey succeeds; then each failure occurs, and its cause goes away when it was sent."""
+    """The first example succeeds. Then each failure occurs, and its cause ends once it was sent."""
 
     def use_up_the_limit() -> None:
         clock.shift(20 * 60)  # the access token expires

@@ -142,7 +142,7 @@ STALE_DETAILS: dict[str | None, str] = {
 @bp.arguments(PageParameters, location="query")
 @bp.response(200, MoviePageSchema)
 def list_top_movies(parameters: dict[str, Any]) -> Any:
-    """List the best rated movies
+    """List the best-rated movies
 
     Returns the movies that have votes, ordered by the lower bound of the 95 % Wilson score interval
     of their proportion of upvotes, then by upvotes, then by id.

@@ -90,7 +90,7 @@ def test_a_typescript_client_compiles_and_votes(url: str, document: Path) -> Non
     (workspace / "readme.ts").write_text(code_in(README, "ts").replace(ADDRESS, url))
     run("npx", "openapi-typescript", document.name, "-o", "schema.d.ts", directory=workspace)
     run("npx", "tsc", "--project", ".", directory=workspace)
-    assert run("node", "journey.js", url, directory=workspace).split() == ["1", "upvotes"]
+    assert run("node", "tour.js", url, directory=workspace).split() == ["1", "upvotes"]
     assert "Inception 1\n" in run("node", "readme.js", directory=workspace)
 
 
@@ -110,6 +110,6 @@ def test_a_python_client_is_generated_without_a_warning_and_votes(
     )
     assert not re.search("warning|error", report, re.IGNORECASE)
     python = (uv, "run", "--quiet", "--no-project", "--with", "./client", "python")
-    assert run(*python, HERE / "journey.py", url, directory=tmp_path).strip() == "1 upvote"
+    assert run(*python, HERE / "tour.py", url, directory=tmp_path).strip() == "1 upvote"
     example = code_in(README, "python").replace(ADDRESS, url)
     assert "Inception 1\n" in run(*python, "-c", example, directory=tmp_path)

@@ -1,4 +1,4 @@
-"""The list of the best rated movies, and their score."""
+"""The list of the best-rated movies, and their score."""
 
 import math
 from collections.abc import Callable

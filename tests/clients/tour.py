@@ -1,4 +1,4 @@
-"""The journey with the generated Python client: `python journey.py URL`."""
+"""The quick tour of README.md with the generated Python client: `python tour.py URL`."""
 
 import sys
 from uuid import UUID

@@ -1,4 +1,4 @@
-// The journey with types from openapi-typescript: `node journey.js URL`.
+// The quick tour of README.md with types from openapi-typescript: `node tour.js URL`.
 import createClient from "openapi-fetch";
 import type { paths } from "./schema.js";
 
