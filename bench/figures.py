@@ -12,7 +12,7 @@ from bench.data import PASSWORD, add_movies, add_ratings, movie_ids
 from bench.load import Target, load, ratio
 from bench.stack import Api, Stack
 from movies.auth.passwords import hasher
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def cold(stack: Stack) -> list[Row]:
     with requests.Session() as session:
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {api.tokens[0]}"
-        titles = [movie["title"] for movie in sample_catalogue().movies]
+        titles = [movie["title"] for movie in sample_movies()]
         for query in sorted({title[:4] for title in titles})[:80]:
             for url, times in zip(urls, taken, strict=True):
                 begun = time.perf_counter()

@@ -1,19 +1,17 @@
 """Compares Movies API with the alternatives: November 7 itself, and nginx as a cache."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import requests
 
 from bench.figures import Row
 from bench.stack import Missing, Stack, free_port, listens, process, wait_until
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import page, sample_movies
 
 CLIENTS = 16
 COLD, WARM = 600, 3000  # searches
@@ -86,8 +84,7 @@ def measure(search: Search, queries: list[str]) -> dict[str, float]:
 
 def expected(query: str) -> list[str]:
     """The titles that the catalogue holds for a query."""
-    answer = sample_catalogue().answer("GET", f"/movies/?limit=10&query={quote(query)}")
-    return [movie["title"] for movie in json.loads(answer.body)["items"]]
+    return [movie["title"] for movie in page(sample_movies(), query, 0, 10)["items"]]
 
 
 def direct(base: str) -> Search:

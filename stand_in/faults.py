@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from movies.november7.sample.catalogue import (
+from stand_in.catalogue import (
     DEFAULTS,
     Answer,
     json_answer,

@@ -11,7 +11,8 @@ from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Self
 
-from movies.november7.sample.catalogue import Answer, Catalogue, sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
+from stand_in.catalogue import Answer, Catalogue
 from stand_in.faults import Faults, apply_fault, with_cookie
 
 __all__ = ["Faults", "StandIn"]
@@ -156,7 +157,7 @@ class StandIn:
         *,
         verbose: bool = False,
     ) -> None:
-        self.catalogue = catalogue or sample_catalogue()
+        self.catalogue = catalogue or Catalogue(sample_movies())
         self.faults = faults or Faults()
         self.host = host
         self.port = port

@@ -23,7 +23,7 @@ from helpers import THEN, eventually
 from tables import rows
 
 from movies.november7 import metrics
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 from stand_in.server import Faults, StandIn
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -193,7 +193,7 @@ def test_the_application_uses_the_blocks_that_warm_fetched(
     stand_in.reset()
     client = app.test_client()
     headers = Accounts(client).headers()
-    movie_ids = [sample_catalogue().movies[-1]["id"], uuid4()]
+    movie_ids = [sample_movies()[-1]["id"], uuid4()]
     answers = [client.get(f"/api/v1/movies/{one}/", headers=headers) for one in movie_ids]
     assert [answer.status_code for answer in answers] == [200, 404]
     assert stand_in.requests == []

@@ -13,9 +13,9 @@ from services import postgresql_database
 from tables import execute
 
 from movies import create_app
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
-MOVIE = sample_catalogue().movies[0]
+MOVIE = sample_movies()[0]
 SEEN, GONE, UNCOUNTED = uuid.UUID(MOVIE["id"]), uuid.UUID(int=1), uuid.UUID(int=2)
 THEN = "2026-03-01 12:00:00+00:00"
 

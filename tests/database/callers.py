@@ -5,9 +5,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
-MOVIE_ID = sample_catalogue().movies[0]["id"]
+MOVIE_ID = sample_movies()[0]["id"]
 VOTE = f"/api/v1/movies/{MOVIE_ID}/rating/"
 TOP = "/api/v1/movies/top/"
 

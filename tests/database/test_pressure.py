@@ -16,13 +16,13 @@ from private_postgresql import PrivatePostgresql
 from served import Served, served
 
 from movies.database.connections import MAX_CALLERS
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 from movies.november7.singleflight import MAX_WAITERS, share_of
 from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow  # two servers are started for it
 
-MOVIES = [movie["id"] for movie in sample_catalogue().movies]
+MOVIES = [movie["id"] for movie in sample_movies()]
 WRITERS = 60  # two workers have 24 connections for transactions
 
 

@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from helpers import THEN
 from tables import rows
 
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
-MOVIE = sample_catalogue().movies[0]
+MOVIE = sample_movies()[0]
 NONSENSE = {
     "id": "x",
     "movie_id": 7,

@@ -11,10 +11,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from tables import rows
 
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
 RATINGS = "/api/v1/movies/ratings/"
-MOVIE, OTHER, *_REST = sample_catalogue().movies
+MOVIE, OTHER, *_REST = sample_movies()
 THEN = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 Headers = dict[str, str]
@@ -121,7 +121,7 @@ def test_an_invalid_rating_is_422(
 
 def test_the_newest_rating_comes_first(client: FlaskClient, auth: Accounts) -> None:
     """Ratings of the same moment are ordered by id, descending."""
-    movies = [movie["id"] for movie in sample_catalogue().movies[:4]]
+    movies = [movie["id"] for movie in sample_movies()[:4]]
     with time_machine.travel(THEN, tick=False) as clock:
         me = auth.headers()
         clock.shift(60)
@@ -166,7 +166,7 @@ def test_the_list_can_be_filtered(
 
 
 def test_the_list_has_pages(client: FlaskClient, me: Headers) -> None:
-    ids = [rate(client, me, movie["id"])["id"] for movie in sample_catalogue().movies[:3]]
+    ids = [rate(client, me, movie["id"])["id"] for movie in sample_movies()[:3]]
     wanted = {"rating_type": "UPVOTE", "page_size": 2}
     first = client.get(RATINGS, query_string=wanted, headers=me).get_json()
     second = client.get(first["next"], headers=me).get_json()
@@ -207,7 +207,7 @@ def test_unknown_and_invalid_parameters_are_422(
 def test_a_page_takes_one_statement_whatever_its_size(
     client: FlaskClient, me: Headers, statements: list[str]
 ) -> None:
-    for movie in sample_catalogue().movies[:100]:
+    for movie in sample_movies()[:100]:
         rate(client, me, movie["id"])
     for size in (1, 100):
         statements.clear()

@@ -20,12 +20,11 @@ from tables import rows
 from movies.extensions import db
 from movies.movies.models import Movie
 from movies.movies.registry import record
-from movies.november7.sample.catalogue import Catalogue, sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
+from stand_in.catalogue import Catalogue
 from stand_in.server import StandIn
 
-MATRIX: list[Any] = [
-    movie for movie in sample_catalogue().movies if "matrix" in movie["title"].casefold()
-]
+MATRIX: list[Any] = [movie for movie in sample_movies() if "matrix" in movie["title"].casefold()]
 SEARCH = "/api/v1/movies/?query=matrix"
 VOTES = {"upvotes": 0, "downvotes": 0, "my_rating": None}
 
@@ -145,7 +144,7 @@ def test_a_movie_that_is_twice_on_a_page_is_recorded_once(app: Flask) -> None:
 
 def test_pages_with_the_same_movies_can_be_recorded_at_the_same_time(app: Flask) -> None:
     """In any order, without deadlocks."""
-    movies = sample_catalogue().movies
+    movies = sample_movies()
 
     def feed(page: list[Any]) -> None:
         with app.app_context():

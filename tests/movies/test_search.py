@@ -10,7 +10,8 @@ from accounts import Accounts
 from flask import Flask
 from flask.testing import FlaskClient
 
-from movies.november7.sample.catalogue import Catalogue, query_parameters, sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
+from stand_in.catalogue import Catalogue, query_parameters
 from stand_in.server import StandIn
 
 SEARCH = "/api/v1/movies/"
@@ -47,7 +48,7 @@ def parameters(url: str) -> dict[str, str]:
 
 def test_a_result_has_the_documented_members(client: FlaskClient, auth: Accounts) -> None:
     answer = client.get(SEARCH, query_string={"query": "matrix"}, headers=auth.headers())
-    theirs = [m for m in sample_catalogue().movies if "matrix" in m["title"].casefold()]
+    theirs = [m for m in sample_movies() if "matrix" in m["title"].casefold()]
     votes = {"upvotes": 0, "downvotes": 0, "my_rating": None}
     assert answer.get_json() == {
         "count": len(theirs),
@@ -141,7 +142,7 @@ def test_following_next_visits_every_movie_once(
         page = client.get(following, headers=headers).get_json()
         seen += [movie["id"] for movie in page["results"]]
         following = page["next"]
-    wanted = [m["id"] for m in sample_catalogue().movies if "the" in m["title"].casefold()]
+    wanted = [m["id"] for m in sample_movies() if "the" in m["title"].casefold()]
     assert seen == wanted
     assert page["count"] == len(wanted)
 

@@ -20,9 +20,9 @@ from movies.extensions import db
 from movies.movies import tallies
 from movies.movies.models import Movie, Rating, RatingType
 from movies.movies.registry import record
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
-MOVIES = [movie["id"] for movie in sample_catalogue().movies[:3]]
+MOVIES = [movie["id"] for movie in sample_movies()[:3]]
 RATINGS = "/api/v1/movies/ratings/"
 KINDS = ("UPVOTE", "DOWNVOTE")
 
@@ -31,7 +31,7 @@ KINDS = ("UPVOTE", "DOWNVOTE")
 def known(app: Flask) -> None:
     """The movies to vote on are in the registry."""
     with app.app_context():
-        record(sample_catalogue().movies[: len(MOVIES)])
+        record(sample_movies()[: len(MOVIES)])
 
 
 def put(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
@@ -211,7 +211,7 @@ def test_a_wrong_tally_is_found_and_corrected(app: Flask, values: dict[str, Any]
 def test_a_rebuild_counts_every_movie(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "BATCH", 7)
     with app.app_context():
-        record(sample_catalogue().movies)
+        record(sample_movies())
         db.session.execute(update(Movie).values(upvotes=3))
         db.session.commit()
         assert tallies.disagreements() == 104

@@ -16,12 +16,13 @@ from werkzeug.test import TestResponse
 
 from movies.extensions import db
 from movies.movies.models import Movie
-from movies.november7.sample.catalogue import Catalogue, query_parameters, sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
+from stand_in.catalogue import Catalogue, query_parameters
 from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow
 
-MOVIE = sample_catalogue().movies[-1]
+MOVIE = sample_movies()[-1]
 LARGE = Catalogue([{"id": str(UUID(int=n + 1)), "title": f"Film {n}"} for n in range(2500)])
 
 Headers = dict[str, str]
@@ -94,7 +95,7 @@ def test_a_movie_that_is_not_in_the_catalogue_is_404(
     answer = call(client, unknown, me)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
     assert answer.get_json()["detail"] == "No movie has this id."
-    assert written(app) == (len(sample_catalogue().movies), 0)
+    assert written(app) == (len(sample_movies()), 0)
     assert rows(app, f"SELECT title FROM movies WHERE CAST(id AS VARCHAR(36)) = '{unknown}'") == []
 
 
@@ -155,7 +156,7 @@ def test_the_catalogue_is_walked_again_when_it_is_stale(
 ) -> None:
     movie = {"id": str(uuid4()), "title": "New in the catalogue"}
     assert vote(client, movie["id"], me).status_code == 404
-    stand_in.catalogue = Catalogue([*sample_catalogue().movies, movie])
+    stand_in.catalogue = Catalogue([*sample_movies(), movie])
     clock.shift(59)
     assert vote(client, movie["id"], me).status_code == 404
     clock.shift(1)

@@ -10,10 +10,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from tables import rows
 
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 from stand_in.server import StandIn
 
-MOVIE = sample_catalogue().movies[0]
+MOVIE = sample_movies()[0]
 AT = f"/api/v1/movies/{MOVIE['id']}/"
 VOTE = f"{AT}rating/"
 UP, DOWN = {"rating_type": "UPVOTE"}, {"rating_type": "DOWNVOTE"}

@@ -13,9 +13,9 @@ from movies.november7.blocks import Page
 from movies.november7.cache import MEMORY_SECONDS, BlockCache, open_store
 from movies.november7.client import Client
 from movies.november7.errors import Unavailable
-from movies.november7.sample.catalogue import Answer, Catalogue
 from movies.november7.session import ProviderSession
 from movies.november7.transport import BoundedHTTPAdapter
+from stand_in.catalogue import Answer, Catalogue
 
 TTL, STALE = 60, 600
 LONG, SHORT = 30.0, 0.3  # deadlines: for what succeeds, and for what takes too long

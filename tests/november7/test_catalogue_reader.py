@@ -11,8 +11,8 @@ from movies.november7.blocks import Page
 from movies.november7.catalogue_reader import EVIDENCE_SECONDS
 from movies.november7.client import Client
 from movies.november7.errors import Busy, TimedOut, Unavailable
-from movies.november7.sample.catalogue import Catalogue
 from november7.clients import SHORT, STRANGER, TTL, fail, movie
+from stand_in.catalogue import Catalogue
 from stand_in.server import Faults, StandIn
 
 MOVIES = [movie(number) for number in range(2300)]

@@ -22,7 +22,7 @@ from movies.november7.errors import (
     TimedOut,
     Unavailable,
 )
-from movies.november7.sample.catalogue import Catalogue
+from movies.november7.sample.catalogue import page as sample_page
 from november7.clients import (
     FAULT_KINDS,
     LONG,
@@ -35,13 +35,14 @@ from november7.clients import (
     search,
     titles,
 )
+from stand_in.catalogue import Catalogue
 from stand_in.server import Faults, StandIn
 
 
 def test_a_page_that_is_not_cached_is_fetched(client: Client, stand_in: StandIn) -> None:
     page = search(client)
-    expected = stand_in.catalogue._matches(QUERY)
-    assert (page.source, page.total, page.movies) == ("miss", 5, expected[:3])
+    expected = sample_page(stand_in.catalogue.movies, QUERY, 0, 3)["items"]
+    assert (page.source, page.total, page.movies) == ("miss", 5, expected)
     assert len(stand_in.requests) == 1
 
 

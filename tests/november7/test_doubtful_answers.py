@@ -16,9 +16,9 @@ from requests import PreparedRequest, Request, Response
 from movies.november7.client import Client
 from movies.november7.contract import DOUBTFUL_TTL
 from movies.november7.errors import BadResponse, Unavailable
-from movies.november7.sample.catalogue import Answer, Catalogue, json_answer
 from movies.november7.transport import BoundedHTTPAdapter, Transport
 from november7.clients import STRANGER, TTL, fail, movie, search
+from stand_in.catalogue import Answer, Catalogue, json_answer
 from stand_in.server import Faults, StandIn
 
 MiB = 1024 * 1024

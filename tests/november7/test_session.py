@@ -14,9 +14,9 @@ from movies.november7.blocks import BlockKey
 from movies.november7.cache import MEMORY_SECONDS
 from movies.november7.client import Client
 from movies.november7.contract import CheckedResponse
-from movies.november7.sample.catalogue import query_parameters
 from november7.clients import QUERY, STALE, TTL, unreachable_redis
 from november7.texts import TEXTS
+from stand_in.catalogue import query_parameters
 from stand_in.server import StandIn
 
 Make = Callable[..., Client]

@@ -18,9 +18,9 @@ from movies.november7 import shared_singleflight as module
 from movies.november7.client import Client
 from movies.november7.deadline import Deadline
 from movies.november7.errors import BadStatus, TimedOut, Unavailable
-from movies.november7.sample.catalogue import Answer
 from movies.november7.shared_singleflight import SharedSingleFlight
 from november7.clients import QUERY, JoinedCatalogue, unreachable_redis
+from stand_in.catalogue import Answer
 from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow

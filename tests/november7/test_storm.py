@@ -19,8 +19,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from movies.november7.sample.catalogue import Catalogue
 from november7.clients import movie
+from stand_in.catalogue import Catalogue
 from stand_in.faults import ERROR_PAGE, REFUSAL, TRACEBACK
 from stand_in.server import Faults, StandIn
 

@@ -20,12 +20,12 @@ from services import POSTGRESQL, free_port, postgresql_database
 from sockets import black_hole, unix_socket
 from sqlalchemy import make_url
 
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 from stand_in.server import StandIn
 
 PROVIDER, GOOD, DEAD = "provider.test", "127.0.0.1", "127.0.0.2"
 ORIGIN = "https://app.example.com"
-MOVIE_ID = sample_catalogue().movies[0]["id"]
+MOVIE_ID = sample_movies()[0]["id"]
 VOTE = f"/api/v1/movies/{MOVIE_ID}/rating/"
 # What the operator asks of PostgreSQL: neither is the default.
 OPTIONS = r"-csearch_path=tenant -cdefault_transaction_isolation=repeatable\ read"

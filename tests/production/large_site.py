@@ -16,8 +16,8 @@ from served import Served
 
 from movies.november7.blocks import SEARCH_BLOCK, BlockKey, encode
 from movies.november7.cache import open_store
-from movies.november7.sample.catalogue import Answer, Catalogue
 from movies.november7.store import Store
+from stand_in.catalogue import Answer, Catalogue
 from stand_in.server import StandIn
 
 CACHE_BYTES = 2 * 2**20

@@ -13,11 +13,11 @@ import requests
 from accounts import PASSWORD
 from helpers import eventually
 
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
 log = logging.getLogger(__name__)
 
-MOVIES = [movie["id"] for movie in sample_catalogue().movies][:8]
+MOVIES = [movie["id"] for movie in sample_movies()][:8]
 USERS = 3
 UNAVAILABLE = 503
 _numbers = count(1)

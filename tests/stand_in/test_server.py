@@ -15,7 +15,7 @@ import pytest
 import requests
 from helpers import eventually
 
-from movies.november7.sample.catalogue import Catalogue
+from stand_in.catalogue import Catalogue
 from stand_in.faults import REFUSAL
 from stand_in.server import Faults, StandIn
 

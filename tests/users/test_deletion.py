@@ -9,11 +9,11 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from tables import rows
 
 from movies.movies import tallies
-from movies.november7.sample.catalogue import sample_catalogue
+from movies.november7.sample.catalogue import sample_movies
 
 ME = "/api/v1/users/me/"
 ADA = "ada@example.com"
-MOVIES = [movie["id"] for movie in sample_catalogue().movies[:5]]
+MOVIES = [movie["id"] for movie in sample_movies()[:5]]
 
 
 @pytest.fixture

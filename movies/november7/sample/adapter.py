@@ -1,17 +1,18 @@
 """An adapter for `requests` that answers from the sample catalogue, without a network."""
 
-from http import HTTPStatus
 from io import BytesIO
+from urllib.parse import parse_qs, urlsplit
 
+import orjson
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.response import HTTPResponse
 
-from .catalogue import sample_catalogue
+from movies.november7.sample.catalogue import page, sample_movies
 
 
 class EmbeddedAdapter(HTTPAdapter):
-    """Answers every request from the sample catalogue, whatever the host.
+    """Answers requests for pages, with `skip` and `limit`, from the sample catalogue.
 
     Mount it at a prefix that starts with `http`: requests drops the query parameters of URLs with
     other schemes.
@@ -26,14 +27,14 @@ class EmbeddedAdapter(HTTPAdapter):
         cert: object = None,
         proxies: object = None,
     ) -> Response:
-        """The catalogue's answer to `request`; the other arguments are ignored."""
-        answer = sample_catalogue().answer(request.method or "GET", request.path_url)
+        """The page that `request` asks for; the other arguments are ignored."""
+        asked = parse_qs(urlsplit(request.url or "").query)
+        query, skip, limit = (asked.get(name, [""])[0] for name in ("query", "skip", "limit"))
         raw = HTTPResponse(
-            body=BytesIO(answer.body),
-            headers=answer.headers,
-            status=answer.status,
-            reason=HTTPStatus(answer.status).phrase,
+            body=BytesIO(orjson.dumps(page(sample_movies(), query, int(skip), int(limit)))),
+            headers={"Content-Type": "application/json"},
+            status=200,
+            reason="OK",
             preload_content=False,
-            request_method=request.method,
         )
         return self.build_response(request, raw)

@@ -1,105 +1,25 @@
-"""The answers of November 7 without its faults, as a function of method and target."""
+"""The sample catalogue, and pages of it as November 7 would send them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
-from http import HTTPStatus
 from importlib.resources import files
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs
-
-DEFAULTS: Mapping[str, int] = {"skip": 0, "limit": 10}
-
-
-class Answer(NamedTuple):
-    """An HTTP answer: status code, headers with Content-Length, and body."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-def make_answer(
-    status: int, media_type: str, body: bytes, headers: Mapping[str, str] | None = None
-) -> Answer:
-    """An answer with this body; `headers` are added to its type and length."""
-    described = {"Content-Type": media_type, "Content-Length": str(len(body))}
-    return Answer(status, described | dict(headers or {}), body)
-
-
-def json_answer(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer with `content` as compact UTF-8 JSON."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return make_answer(status, "application/json", body, headers)
-
-
-def redirect_answer(location: str) -> Answer:
-    """A 307 to `location` without a body."""
-    return Answer(307, {"Location": location, "Content-Length": "0"}, b"")
-
-
-def query_parameters(target: str) -> dict[str, str]:
-    """The decoded query parameters of `target`; the last of those that are repeated."""
-    query = target.partition("?")[2]
-    return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
-
-
-class Catalogue:
-    """An ordered list of movies, and the answers that November 7 would give with it.
-
-    A movie is a dict with at least a `title`. It is answered unchanged.
-    """
-
-    def __init__(self, movies: Sequence[Any]) -> None:
-        self.movies = list(movies)
-
-    def answer(self, method: str, target: str) -> Answer:
-        """The answer to `method` on `target`, a path with its query string.
-
-        200 is `{"total", "items"}`, where `total` counts all matches; `/movies` is redirected to
-        `/movies/` with 307; a `skip` or `limit` that is negative or no integer is 422; everything
-        else is 404 or 405.
-        """
-        path, mark, query = target.partition("?")
-        if path == "/movies":
-            return redirect_answer(f"/movies/{mark}{query}")
-        if path != "/movies/":
-            return json_answer(404, {"detail": HTTPStatus(404).phrase})
-        if method != "GET":
-            return json_answer(405, {"detail": HTTPStatus(405).phrase}, {"Allow": "GET"})
-        parameters = query_parameters(target)
-        numbers, errors = _numbers(parameters)
-        if errors:
-            return json_answer(422, {"detail": errors})
-        matches = self._matches(parameters.get("query", ""))
-        start, end = numbers["skip"], numbers["skip"] + numbers["limit"]
-        return json_answer(200, {"total": len(matches), "items": matches[start:end]})
-
-    def _matches(self, query: str) -> list[Any]:
-        wanted = query.casefold()
-        return [movie for movie in self.movies if wanted in movie["title"].casefold()]
-
-
-def _numbers(parameters: Mapping[str, str]) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """`skip` and `limit`, with their defaults, and the errors in them."""
-    numbers, errors = dict(DEFAULTS), []
-    for name in DEFAULTS:
-        try:
-            numbers[name] = int(parameters.get(name, DEFAULTS[name]))
-        except ValueError:
-            errors.append(_error(name, "int_parsing", "Input should be a valid integer"))
-        if numbers[name] < 0:
-            text = "Input should be greater than or equal to 0"
-            errors.append(_error(name, "greater_than_equal", text))
-    return numbers, errors
-
-
-def _error(name: str, kind: str, text: str) -> dict[str, Any]:
-    return {"loc": ["query", name], "msg": text, "type": kind}
+from typing import Any
 
 
 @cache
-def sample_catalogue() -> Catalogue:
-    """The catalogue of this package, read once."""
+def sample_movies() -> list[Any]:
+    """The movies of this package, read once."""
     text = files(__package__).joinpath("catalogue.json").read_text(encoding="utf-8")
-    return Catalogue(json.loads(text))
+    movies: list[Any] = json.loads(text)
+    return movies
+
+
+def page(movies: Sequence[Any], query: str, skip: int, limit: int) -> dict[str, Any]:
+    """Up to `limit` of the movies whose titles contain `query`, after the first `skip`.
+
+    `total` counts all of them. Letter case does not matter, and an empty query matches every title.
+    """
+    wanted = query.casefold()
+    matches = [movie for movie in movies if wanted in movie["title"].casefold()]
+    return {"total": len(matches), "items": matches[skip : skip + limit]}
