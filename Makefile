@@ -51,19 +51,17 @@ november7: .venv/run ## Run the stand-in provider; ARGS=--help lists its faults
 bench: .venv/dev ## Run the measurements that the docs quote; ARGS=--help lists them
 	$(PY) -m bench $(ARGS)
 
+# The locks keep extras: without them, pip before 23.3 refuses to install with hashes.
+COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-header --no-emit-index-url --no-emit-find-links
+
 lock: .venv/dev ## Update the lock files from requirements*.in, keeping existing pins
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-otel.in -o requirements-otel.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
-upgrade-deps: .venv/dev ## Upgrade every pin to the newest release
-	$(COMPILE) --upgrade requirements.in -o requirements.txt
-	$(COMPILE) --upgrade requirements-otel.in -o requirements-otel.txt
-	$(COMPILE) --upgrade requirements-dev.in -o requirements-dev.txt
-
-# The locks keep extras: without them, pip before 23.3 refuses to install with hashes.
-COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-strip-extras --no-header --no-emit-index-url --no-emit-find-links
+upgrade-deps: COMPILE += --upgrade
+upgrade-deps: lock ## Upgrade every pin to the newest release
 
 openapi: .venv/run ## Write the OpenAPI document to docs/openapi.json
 	MOVIES_CONFIG=testing MOVIES_ENV_FILE= $(PY) -m tools.write_openapi

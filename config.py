@@ -2,8 +2,8 @@
 
 `MOVIES_CONFIG` selects the class: `development`, `testing` or `production`. Every setting can also
 be the content of a file: `DATABASE_URL_FILE=/run/secrets/database_url` sets `DATABASE_URL`.
-If settings are invalid, the process exits here, with one line for each of them. A name that is
-nearly that of a setting, and a key that production would refuse, are worth a warning.
+If settings are invalid, the process exits here, with one line for each of them. A misspelled
+setting, or a key too short for production, causes a warning.
 """
 
 import os
@@ -62,7 +62,7 @@ def number(name: str, default: float, least: float, most: float, kind: Any = env
 
 
 def text(name: str, default: Any, must: str, pattern: str, *checks: Callable[[str], None]) -> Any:
-    """A text that matches a pattern and passes checks; an empty one counts as not set."""
+    """A string that matches a pattern and passes checks; an empty one counts as not set."""
     whole = validate.Regexp(rf"(?:{pattern}){'' if default is ... else '?'}\Z")
     value = setting(env.str, name, default, must, [whole, *checks])
     return value or ("" if default is ... else default)
@@ -73,14 +73,14 @@ def is_short(secret: str) -> bool:
     return len(secret.encode(errors="surrogateescape")) < 32
 
 
-def strong(secret: str) -> None:
-    """Accept a key that is not short or, outside production, any."""
+def check_key(secret: str) -> None:
+    """Reject a short key in production."""
     if IN_PRODUCTION and is_short(secret):
         raise ValidationError("too short")
 
 
-def writable(directory: str) -> None:
-    """Accept a directory that can be written to, or created."""
+def check_writable(directory: str) -> None:
+    """Reject a directory that can be neither written to nor created."""
     path = Path(directory or ROOT / "instance").absolute()
     while not path.exists():
         path = path.parent
@@ -90,8 +90,8 @@ def writable(directory: str) -> None:
         raise ValidationError("not writable") from None
 
 
-def valid_host(urls: str) -> None:
-    """Accept URLs whose ports and IPv6 addresses can exist."""
+def check_hosts(urls: str) -> None:
+    """Reject URLs with an invalid port or IPv6 address."""
     try:
         for url in map(urlsplit, urls.replace(",", " ").split()):
             if url.port == 0:
@@ -102,9 +102,9 @@ def valid_host(urls: str) -> None:
         raise ValidationError("no such host") from None
 
 
-def exact(origins: str) -> None:
-    """Accept origins as browsers send them: without a default port, IPv6 in its shortest form."""
-    valid_host(origins)
+def check_origins(origins: str) -> None:
+    """Reject origins that browsers write differently: a default port, a longer IPv6 address."""
+    check_hosts(origins)
     for url in map(urlsplit, origins.replace(",", " ").split()):
         host = f"[{IPv6Address(url.hostname or '')}]" if "[" in url.netloc else url.hostname
         is_default = url.port == {"http": 80, "https": 443}.get(url.scheme)
@@ -112,11 +112,11 @@ def exact(origins: str) -> None:
             raise ValidationError("no browser sends it")
 
 
-def usable(redis_url: str) -> None:
-    """Accept a URL whose port and options redis-py can use; no connection is made."""
+def check_redis_url(url: str) -> None:
+    """Reject a URL whose port or options redis-py cannot use; no connection is made."""
     try:
-        if redis_url:
-            ConnectionPool.from_url(redis_url).make_connection()
+        if url:
+            ConnectionPool.from_url(url).make_connection()
     except (ValueError, TypeError, RedisError):
         raise ValidationError("not usable") from None
 
@@ -133,7 +133,7 @@ ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S10
 
 
 class Config:
-    """What all configurations share."""
+    """The settings of `development`; the other configurations override some of them."""
 
     API_VERSION = "1.0.0"
     # The commit that the release was built from, for /health/live.
@@ -141,7 +141,9 @@ class Config:
 
     # The directory for local data: SQLite database, provider cache, development secret, metrics.
     INSTANCE_DIR = Path(
-        setting(env.str, "INSTANCE_DIR", "", "be a writable directory, such as instance", writable)
+        setting(
+            env.str, "INSTANCE_DIR", "", "be a writable directory, such as instance", check_writable
+        )
         or ROOT / "instance"
     ).absolute()
     # A SQLAlchemy URL; by default a SQLite file in INSTANCE_DIR, but production requires one.
@@ -159,7 +161,7 @@ class Config:
         "be a URL that starts with redis://, rediss:// or unix://, with options of redis-py, "
         "such as redis://127.0.0.1:6379/0 or unix:///run/redis/redis.sock?db=1",
         REDIS_URL,
-        usable,
+        check_redis_url,
     )
 
     # The URL of November 7; without one, the embedded sample catalogue.
@@ -168,7 +170,7 @@ class Config:
         "",
         "be an HTTP URL without a query string, such as http://127.0.0.1:8007/",
         HTTP_URL,
-        valid_host,
+        check_hosts,
     )
     # Seconds for which a page of November 7 is fresh.
     NOVEMBER7_TTL = number("NOVEMBER7_TTL", 3600, 1, TEN_YEARS)
@@ -187,7 +189,7 @@ class Config:
         "JWT_SECRET_KEY",
         ... if IN_PRODUCTION else "",
         "be set to a secret of 32 bytes or more, such as the output of `openssl rand -hex 32`",
-        strong,
+        check_key,
     )
     # The previous key: tokens that it signed stay valid.
     JWT_SECRET_KEY_PREVIOUS = setting(
@@ -195,7 +197,7 @@ class Config:
         "JWT_SECRET_KEY_PREVIOUS",
         "",
         "be empty or the previous JWT_SECRET_KEY of 32 bytes or more",
-        lambda key: strong(key) if key else None,
+        lambda key: check_key(key) if key else None,
     )
     # Seconds for which an access token and a refresh token are valid.
     JWT_ACCESS_TOKEN_EXPIRES = number("JWT_ACCESS_TOKEN_EXPIRES", 900, 1, TEN_YEARS)
@@ -215,7 +217,7 @@ class Config:
         "",
         "be an HTTP URL in ASCII without a query string, such as https://movies.example.com/base",
         PUBLIC_URL,
-        valid_host,
+        check_hosts,
     ).rstrip("/")
     # Rate limits on sign-in, registration and the API.
     RATELIMIT_ENABLED = setting(env.bool, "RATELIMIT_ENABLED", True, "be true or false")
@@ -227,7 +229,7 @@ class Config:
             "be origins without a path, a trailing slash, a default port or a wildcard, separated "
             "by commas, such as https://app.example.com,http://localhost:3000",
             rf"\s*{ORIGIN}([\s,]+{ORIGIN})*[\s,]*",
-            exact,
+            check_origins,
         )
         .replace(",", " ")
         .split()
@@ -247,10 +249,6 @@ class Config:
     # Gunicorn workers; by default one per processor. movies/worker.py has 256 slots.
     WEB_CONCURRENCY = number("WEB_CONCURRENCY", min(os.cpu_count() or 1, 256), 1, 256)
     HSTS = False  # whether browsers are told to use HTTPS only
-
-
-class Development(Config):
-    """For a developer's machine: no other service is needed."""
 
 
 class Testing(Config):
@@ -279,7 +277,7 @@ def warnings() -> Iterator[str]:
         if (key := getattr(Config, name)) and is_short(key):
             yield f"{name} has fewer than 32 bytes, which production refuses"
     names = {*EXPECTED, "MOVIES_ENV_FILE"}
-    long_names = [name for name in names if "_" in name]  # a short one is near to many others
+    long_names = [name for name in names if "_" in name]  # a short one is similar to many others
     for name in sorted(GIVEN - names):
         if name.removesuffix("_FILE") not in names:
             for near in get_close_matches(name.removesuffix("_FILE"), long_names, 1, 0.85):
@@ -290,4 +288,4 @@ if "MOVIES_WARNED" not in os.environ:  # set by `make`, whose first command has 
     for warning in warnings():
         print(f"Warning: {warning}", file=sys.stderr)
 
-CONFIGS = {"development": Development, "testing": Testing, "production": Production}
+CONFIGS = {"development": Config, "testing": Testing, "production": Production}

@@ -72,7 +72,7 @@ graceful_timeout = 30
 keepalive = Config.KEEPALIVE
 control_socket_disable = True
 
-# Forwarded headers are the application's business (TRUSTED_PROXIES), not gunicorn's.
+# The application handles forwarded headers (TRUSTED_PROXIES), not gunicorn.
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = ""
 
@@ -81,9 +81,9 @@ def on_starting(server: Any) -> None:
     """Check that the port is free, then delete the metrics of servers that have ended."""
     is_inherited = "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ
     for address in [] if is_inherited else server.address:
-        if isinstance(address, tuple) and (refused := port.refusal(*address)):
+        if isinstance(address, tuple) and (error := port.bind_error(*address)):
             shutil.rmtree(metrics_directory, ignore_errors=True)
-            sys.exit(refused)
+            sys.exit(error)
     for directory in METRICS.iterdir():
         if (directory / "lock").exists() and directory != metrics_directory:
             ended = lock(directory)

@@ -26,7 +26,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     app = Flask(__name__, static_folder=None)
     app.config.from_object(CONFIGS[name])
     app.config.update(overrides or {})
-    settings.complete(app)
+    settings.init_app(app)
     web.init_app(app)
     db.init_app(app)
     migrate.init_app(app, db, render_as_batch=True)

@@ -1,10 +1,10 @@
-"""Checks that a server can listen on an address, so that it can say what to set if it cannot."""
+"""Checks that the server can listen on HOST and PORT, and explains what to change if it cannot."""
 
 import socket
 
 
-def refusal(host: str, port: int) -> str | None:
-    """Why no server can listen on this address, and what to set; None if one can."""
+def bind_error(host: str, port: int) -> str | None:
+    """Why no server can listen on this address, and what to change; None if one can."""
     try:
         [(family, kind, _, _, address), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -15,6 +15,6 @@ def refusal(host: str, port: int) -> str | None:
     except OSError as error:
         return (
             f"Error: cannot listen on {host}, port {port}: {error.strerror}. "
-            f"Set HOST or PORT to another one, such as PORT={port % 65535 + 1}."
+            f"Set HOST or PORT to another value, such as PORT={port % 65535 + 1}."
         )
     return None

@@ -1,4 +1,7 @@
-"""Settings of Flask and its extensions that follow from those in config.py."""
+"""Derives settings of Flask and its extensions from those that config.py reads.
+
+It also creates what they name: INSTANCE_DIR, the development secret, clients of Redis.
+"""
 
 import os
 import secrets
@@ -20,8 +23,8 @@ SECRET_BYTES = 32
 REDIS_TIMEOUT = 0.5  # seconds to connect, and for a response
 
 
-def complete(app: Flask) -> None:
-    """Add the settings that follow from others, and create INSTANCE_DIR if it does not exist."""
+def init_app(app: Flask) -> None:
+    """Add the derived settings, and create INSTANCE_DIR if it does not exist."""
     config = app.config
     directory = Path(config["INSTANCE_DIR"])
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,7 +84,9 @@ def _database_url(url: str, directory: Path) -> URL:
         parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.host and parsed.host.startswith("%2"):  # the directory of a socket, as libpq has it
+    if parsed.host and parsed.host.startswith(
+        "%2"
+    ):  # the directory of a socket, percent-encoded, as in libpq URLs
         parsed = parsed.set(host=unquote(parsed.host))
     if parsed.get_backend_name() == "sqlite" and parsed.database:  # else it is in memory
         _create_private(Path(parsed.database))

@@ -15,8 +15,7 @@ from sockets import unix_socket
 from sqlalchemy import make_url
 
 from config import CONFIGS
-from movies import create_app
-from movies.settings import complete
+from movies import create_app, settings
 
 Create = Callable[..., Flask]
 
@@ -47,7 +46,7 @@ def test_workers_that_start_at_the_same_time_share_a_secret(tmp_path: Path) -> N
         app = Flask("movies")
         app.config.from_object(CONFIGS["development"])
         app.config.update(INSTANCE_DIR=tmp_path, JWT_SECRET_KEY="", DATABASE_URL="sqlite://")
-        complete(app)
+        settings.init_app(app)
         made: str = app.config["JWT_SECRET_KEY"]
         return made
 

@@ -5,9 +5,9 @@ import sys
 from flask.cli import cli
 
 from config import Config
-from movies.port import refusal
+from movies.port import bind_error
 
 if __name__ == "__main__":
-    if refused := refusal(Config.HOST, Config.PORT):
-        sys.exit(refused)
+    if error := bind_error(Config.HOST, Config.PORT):
+        sys.exit(error)
     cli.main(["--app", "wsgi", "db", "upgrade"])
