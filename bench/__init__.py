@@ -1,1 +1,1 @@
-"""Measurements, which pytest never runs. Timings are ratios, or two figures of the same run."""
+"""Measurements, which pytest never runs. Times are compared within one run."""

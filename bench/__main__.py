@@ -24,7 +24,7 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> int:
-    """Measure and print; 1 where a figure could not be measured, else 0."""
+    """Measure and print. Returns 1 if a figure could not be measured, and otherwise 0."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
     names = parser.parse_args().figures or list(FIGURES)

@@ -143,7 +143,7 @@ def memory(stack: Stack) -> list[Row]:
 
 
 def refusals(stack: Stack) -> list[Row]:
-    """The share of searches that succeed, and their requests, for several shares of refusals."""
+    """The share of successful searches, and their requests, for several rates of refusals."""
     rows = []
     for share in (0.0, 0.09, 0.3, 0.6):
         provider = stack.provider(refuse=share, seed=7)

@@ -57,7 +57,7 @@ Search = Callable[[str], tuple[int, object]]
 
 
 def measure(search: Search, queries: list[str]) -> dict[str, float]:
-    """Errors and wrong answers as shares, p50 and p99 in ms, and searches per second."""
+    """The shares of errors and of wrong results, p50 and p99 in ms, and searches per second."""
 
     def once(query: str) -> Answer:
         begun = time.perf_counter()
@@ -115,7 +115,7 @@ def through_api(url: str, token: str) -> Search:
 
 
 def pooled_session() -> requests.Session:
-    """A session with a connection for each client, and no proxy of the environment."""
+    """A session with a connection for each client. It ignores the proxies of the environment."""
     session = requests.Session()
     session.trust_env = False
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=CLIENTS))
@@ -123,7 +123,7 @@ def pooled_session() -> requests.Session:
 
 
 def nginx(stack: Stack, provider: str, *, retries: bool) -> str:
-    """The URL of an nginx that caches the answers of the provider."""
+    """The URL of an nginx that caches the responses of the provider."""
     found = next((path for path in (Path("/usr/sbin/nginx"),) if path.exists()), None)
     if found is None:
         raise Missing("nginx: install it to compare with it")

@@ -1,7 +1,7 @@
 """Generates load, and computes figures from the results.
 
 The generator is wrk. If it is not installed, threads of this process send the requests. The ratios
-are then lower for fast routes, because the generator takes up processor time.
+are then lower for fast routes, because the generator takes up CPU time.
 """
 
 import json
@@ -88,7 +88,7 @@ class TooNoisy(Exception):
 
 
 def load(target: Target, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Run:
-    """Send requests for `seconds`. Raises RuntimeError when any was not answered with 2xx."""
+    """Send requests for `seconds`. Raises RuntimeError if a response was not 2xx."""
     run = (_wrk if shutil.which("wrk") else _threads)(target, seconds, connections)
     if run.errors:
         raise RuntimeError(f"{run.errors} of {run.requests} requests failed: {target.paths[0]}")

@@ -1,4 +1,4 @@
-"""The processor time of a request, in the process and without the HTTP server.
+"""The CPU time of a request, in the process and without the HTTP server.
 
 It depends less on what else runs on the machine than requests per second do.
 """
@@ -23,7 +23,7 @@ RATINGS = 1_000  # movies to vote on
 
 
 def processor(stack: Stack) -> list[Row]:
-    """The processor time of a request in the process."""
+    """The CPU time of a request in the process."""
     rows = []
     for name, settings in stack.both():
         api = stack.api({"NOVEMBER7_URL": stack.provider().url, **settings})
@@ -95,7 +95,7 @@ def environment(method: str, path: str, token: str, body: str | None = None) -> 
 
 
 def batch(app: Any, environments: Iterator[dict[str, Any]]) -> float:
-    """The processor time that a request takes on average, in microseconds."""
+    """The CPU time that a request takes on average, in microseconds."""
     prepared = list(islice(environments, BATCH))
     begun = time.thread_time()
     for environ in prepared:

@@ -30,7 +30,7 @@ POSTGRESQL_BINARIES = "/usr/lib/postgresql/*/bin"
 
 
 class Missing(Exception):
-    """A program or service that this measurement needs is not there."""
+    """A program or service that this measurement needs is missing."""
 
 
 def free_port() -> int:
@@ -73,7 +73,7 @@ def wait_until(is_true: Any, what: str, log: Path, seconds: float = 60) -> None:
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections on this port of the loopback address."""
+    """Whether a server accepts connections on this port of the loopback address."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

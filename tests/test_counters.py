@@ -300,7 +300,7 @@ class NoStore:
 
 
 def test_a_hit_costs_the_same_however_many_keys_a_process_remembers() -> None:
-    """In processor time, compared with that of a process that has few."""
+    """In CPU time, compared with that of a process that has few."""
 
     def cost(counting: Counters) -> float:
         began = time.process_time()

@@ -228,11 +228,11 @@ def test_retry_after_is_never_0(raising: Raise) -> None:
     assert raising(Unavailable("away", retry_after=0)).headers["Retry-After"] == "1"
 
 
-def test_a_defect_is_logged_with_its_traceback(
+def test_a_bug_is_logged_with_its_traceback(
     raising: Raise, caplog: pytest.LogCaptureFixture
 ) -> None:
-    raising(KeyError("a defect of ours"))
-    assert "a defect of ours" in caplog.text
+    raising(KeyError("a bug of ours"))
+    assert "a bug of ours" in caplog.text
     assert "Traceback" in caplog.text
 
 

@@ -59,7 +59,7 @@ def refused(app: Flask, auth: Accounts) -> Iterator[Attacker]:
 def test_a_list_refuses_malformed_and_unknown_parameters(
     refused: Attacker, parameters: str, status: int
 ) -> None:
-    """A page past the end is 404."""
+    """The response to a page past the end is 404."""
     for path in LISTS:
         assert refused("GET", f"{path}&{parameters}").status_code == status, path
 

@@ -41,8 +41,8 @@ def test_migrations_create_the_same_database_as_create_all(make_empty: Callable[
         with make_empty().app_context():
             make_tables()
             found.append(described())
-    migrated, modelled = found
-    assert migrated == modelled
+    migrated, modeled = found
+    assert migrated == modeled
 
 
 @pytest.mark.parametrize("revision", ["0001", "0002", "base"])

@@ -1,4 +1,4 @@
-"""Requests that no client library sends, through gunicorn: each is a problem, and none is 500."""
+"""Requests that no client library sends, to gunicorn: each gets a problem, and none gets a 500."""
 
 import json
 import re

@@ -125,7 +125,7 @@ def response_of(client: socket.socket) -> tuple[bytes, bytes]:
         pytest.param(b"GET " + SCRIPT + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a reader"),
     ],
 )
-def test_slow_clients_hold_up_nobody(
+def test_slow_clients_delay_nobody(
     app: Served, connect: Callable[[bytes], socket.socket], sent: bytes
 ) -> None:
     for _ in range(SOCKETS):
@@ -133,7 +133,7 @@ def test_slow_clients_hold_up_nobody(
     assert wait_of_others(app) < MAX_WAIT
 
 
-def test_clients_that_do_not_close_hold_up_nobody(
+def test_clients_that_do_not_close_delay_nobody(
     app: Served, connect: Callable[[bytes], socket.socket]
 ) -> None:
     for _ in range(40):
@@ -142,7 +142,7 @@ def test_clients_that_do_not_close_hold_up_nobody(
     assert wait_of_others(app) < MAX_WAIT
 
 
-def test_a_slow_reader_gets_all_responses_and_holds_up_nobody(
+def test_a_slow_reader_gets_all_responses_and_delays_nobody(
     app: Served, connect: Callable[[bytes], socket.socket]
 ) -> None:
     """Twelve responses are more than the operating system takes for a client that does not read."""

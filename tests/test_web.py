@@ -95,8 +95,8 @@ def test_scripts_of_allowed_origins_may_read_every_error(make_app: MakeApp) -> N
         DATABASE_URL="postgresql://postgres@127.0.0.1:1/nothing",
     )
 
-    @app.get("/api/v1/defect/")
-    def defect() -> str:
+    @app.get("/api/v1/bug/")
+    def bug() -> str:
         raise KeyError
 
     client = app.test_client()
@@ -107,7 +107,7 @@ def test_scripts_of_allowed_origins_may_read_every_error(make_app: MakeApp) -> N
         ("/api/v1/auth/token/", {"data": b"{", "content_type": "application/json"}),
         ("/api/v1/auth/token/", {"data": b"{", "content_type": "text/plain"}),
         *(("/api/v1/auth/token/", {"json": account}) for _ in range(30)),
-        ("/api/v1/defect/", {"method": "GET"}),
+        ("/api/v1/bug/", {"method": "GET"}),
         ("/api/v1/users/me/", {"method": "GET"}),
         ("/api/v1/users/me/", {"method": "PUT"}),
     ]

@@ -1,8 +1,8 @@
 """Find changes of the OpenAPI document that break clients of the last release; `make lint` runs it.
 
-The last release is the newest tag `v*`. A change breaks clients if an operation, a success status
-or a member of a response goes, or if a request needs more than before. Nothing is compared before
-the first release.
+The last release is the newest tag `v*`. A change breaks clients if it removes an operation, a
+success status or a member of a response, or if a request needs more than before. Nothing is
+compared before the first release.
 """
 
 import json

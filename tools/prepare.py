@@ -1,4 +1,4 @@
-"""Check the port, then bring the database up to date, before `make run` and `make dev` serve."""
+"""Check the port, then migrate the database, before `make run` and `make dev` serve."""
 
 import sys
 

@@ -23,7 +23,7 @@ SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 def main() -> None:
-    """Replace the pictures. Exits with a message where Chromium is missing."""
+    """Replace the pictures. Exits with a message if Chromium is missing."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("Error: Chromium is not installed. On Debian: apt install chromium")

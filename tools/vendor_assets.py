@@ -1,8 +1,8 @@
 """Download the scripts and styles of the documentation pages (`make vendor`).
 
 `movies/assets/vendor.json` names each npm package with its version and its integrity hash. To
-update one, change the version, run `npm view PACKAGE@VERSION dist.integrity`, write the hash down
-and run `make vendor`. Needs npm.
+update one, change its version, replace its hash by what `npm view PACKAGE@VERSION dist.integrity`
+prints, and run `make vendor`. Needs npm.
 """
 
 import base64
@@ -21,7 +21,7 @@ TARGET = ROOT / "movies/assets/vendor"
 
 
 def main() -> None:
-    """Replace the vendored files. Exits with a message when a download cannot be trusted."""
+    """Replace the vendored files. Exits with a message if the hash of a download is wrong."""
     packages: dict[str, dict[str, Any]] = json.loads(MANIFEST.read_text())
     files: dict[str, bytes] = {}
     for name, package in packages.items():
@@ -63,7 +63,7 @@ def download(name: str, package: dict[str, Any]) -> dict[str, bytes]:
 
 
 def patched(content: bytes, replacements: dict[str, str]) -> bytes:
-    """The content with each address that it would load from elsewhere replaced."""
+    """The content without addresses of other hosts that it would load from."""
     for old, new in replacements.items():
         if content.count(old.encode()) != 1:
             sys.exit(f"{old!r} is not in the script exactly once: review the new version")

@@ -165,7 +165,7 @@ def test_the_list_can_be_filtered(
     assert page["count"] == len(found)
 
 
-def test_the_list_has_pages(client: FlaskClient, me: Headers) -> None:
+def test_the_list_is_paginated(client: FlaskClient, me: Headers) -> None:
     ids = [rate(client, me, movie["id"])["id"] for movie in sample_movies()[:3]]
     wanted = {"rating_type": "UPVOTE", "page_size": 2}
     first = client.get(RATINGS, query_string=wanted, headers=me).get_json()
@@ -180,7 +180,7 @@ def test_the_list_has_pages(client: FlaskClient, me: Headers) -> None:
 def test_a_page_past_the_end_of_the_list_is_404(
     client: FlaskClient, me: Headers, page: str
 ) -> None:
-    """Page 1 of an empty list is 200."""
+    """Page 1 of an empty list returns 200."""
     assert listed(client, me) == []
     assert client.get(f"{RATINGS}?page={page}", headers=me).status_code == 404
 

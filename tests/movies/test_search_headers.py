@@ -73,7 +73,7 @@ def source(response: TestResponse) -> tuple[str, str]:
         (", ;=,,", ("hit", "20")),
     ],
 )
-def test_a_fresh_page(
+def test_a_fresh_page_is_served_if_the_directives_allow_it(
     search: Search, clock: time_machine.Traveller, directives: str, found: tuple[str, str]
 ) -> None:
     search()
@@ -95,7 +95,7 @@ def test_a_fresh_page(
         ("max-age=79, max-stale", ("fwd=request", "0")),
     ],
 )
-def test_a_stale_page(
+def test_a_stale_page_is_served_if_the_directives_allow_it(
     search: Search, clock: time_machine.Traveller, directives: str, found: tuple[str, str]
 ) -> None:
     search()
@@ -127,7 +127,7 @@ def test_only_if_cached_is_504_at_once(search: Search, stand_in: StandIn) -> Non
 def test_ten_fetches_a_minute_may_be_forced(
     search: Search, client: FlaskClient, auth: Accounts, stand_in: StandIn
 ) -> None:
-    """Further ones are 429. Other searches and other users are not affected."""
+    """Further ones get a 429 response. Other searches and other users are not affected."""
     for _ in range(10):
         assert source(search("no-cache"))[1] == "0"
     response = search("no-cache")
@@ -187,7 +187,7 @@ def test_the_preference_that_was_applied_is_confirmed(
     assert search(Prefer=preference).headers.get("Preference-Applied") == applied
 
 
-def test_head_answers_as_get(
+def test_head_returns_the_headers_of_get(
     client: FlaskClient, auth: Accounts, clock: time_machine.Traveller
 ) -> None:
     headers = auth.headers()

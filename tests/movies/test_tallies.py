@@ -57,7 +57,7 @@ def post(app: Flask, headers: Headers, movie_id: str, kind: str) -> int:
 
 
 def patch(app: Flask, headers: Headers, kind: str) -> int:
-    """Change the caller's first rating; 404 if there is none."""
+    """Change the caller's first rating. Without one, the response is 404."""
     client = app.test_client()
     listed = client.get(RATINGS, headers=headers).get_json()["results"]
     if not listed:

@@ -90,7 +90,7 @@ def test_the_score_without_upvotes_is_exactly_0(app: Flask, downs: int) -> None:
 
 @each_time
 @given(votes=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=100))
-def test_the_order_is_total(
+def test_equal_scores_have_a_fixed_order(
     app: Flask, client: FlaskClient, me: dict[str, str], votes: list[Votes]
 ) -> None:
     """By score, descending, then by upvotes, descending, then by id."""
@@ -142,7 +142,7 @@ def test_a_movie_leaves_the_list_with_its_last_vote(client: FlaskClient, auth: A
     assert listed(client, headers) == []
 
 
-def test_the_list_has_pages(app: Flask, client: FlaskClient, auth: Accounts) -> None:
+def test_the_list_is_paginated(app: Flask, client: FlaskClient, auth: Accounts) -> None:
     headers = auth.headers()
     assert client.get(TOP, headers=headers).get_json()["count"] == 0
     ids = add(app, [(ups, 0) for ups in range(5, 0, -1)])

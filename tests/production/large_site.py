@@ -156,7 +156,7 @@ class LargeSite:
         return self.api.ask("PUT", path, json={"rating_type": rating_type})
 
 
-def processor_time(pid: int) -> float:
+def cpu_time(pid: int) -> float:
     """The seconds that a process has used; Linux counts hundredths."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

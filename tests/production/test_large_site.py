@@ -21,8 +21,8 @@ from large_site import (
     LargeCatalogue,
     LargeSite,
     MovableClock,
+    cpu_time,
     movie,
-    processor_time,
 )
 from served import served
 from services import postgresql_database
@@ -126,12 +126,12 @@ def test_a_thread_that_cannot_start_delays_recovery_and_does_not_prevent_it(
 def test_an_invented_id_costs_little_more_than_a_refused_search_in_an_outage(
     site: LargeSite,
 ) -> None:
-    """In processor time, once the workers have read the catalogue, more than a minute ago."""
+    """In CPU time, once the workers have read the catalogue, more than a minute ago."""
 
     def cost(call: Callable[[], requests.Response]) -> float:
-        before = sum(map(processor_time, site.api.pids))
+        before = sum(map(cpu_time, site.api.pids))
         assert {call().status_code for _ in range(100)} == {503}
-        return sum(map(processor_time, site.api.pids)) - before
+        return sum(map(cpu_time, site.api.pids)) - before
 
     with connection_to_each_worker(site.api) as workers:
         path = f"/api/v1/movies/{uuid4()}/"

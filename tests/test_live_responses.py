@@ -64,7 +64,7 @@ class Contract:
 
 @pytest.fixture
 def ask(client: FlaskClient, auth: Accounts) -> Ask:
-    """Sends a request of Ada's, whose answer has to be of a status and as documented."""
+    """Sends a request of Ada's, whose response must have a given status and be as documented."""
     contract = Contract(client.get("/api/schema/").get_json())
     headers = auth.headers(ADA)
 
@@ -187,7 +187,7 @@ def test_listing_ratings(ask: Ask, rating_id: int) -> None:
 
 
 def test_one_rating(ask: Ask, rating_id: int) -> None:
-    """Reading, replacing, changing and deleting it. It is then 404."""
+    """Reading, replacing, changing and deleting it. Afterwards, the response is 404."""
     path = f"/movies/ratings/{rating_id}"
     ask(200, "GET", path)
     ask(200, "PUT", path, json={"rating_type": "DOWNVOTE"})
