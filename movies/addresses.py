@@ -1,7 +1,7 @@
-"""Connects to whichever of several addresses answers first (RFC 8305, "Happy Eyeballs").
+"""Connects to the first of a host's addresses that answers ("Happy Eyeballs", RFC 8305).
 
-Libraries try the addresses of a host one after the other, each with the whole timeout. Here the
-next address is tried after DELAY, while the first may still succeed.
+Libraries try the addresses one after the other, each with the whole timeout. Here the next attempt
+starts after DELAY, while the first may still succeed.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ def connect_to_first(addresses: Sequence[Any], timeout: float) -> socket.socket:
     """A blocking socket that is connected to the first of `addresses` that answers.
 
     `addresses`: as `socket.getaddrinfo` returns them. `timeout`: seconds for all of them together.
-    Raises TimeoutError, or another OSError if no address can be connected to.
+    Raises TimeoutError, or another OSError if no connection can be made.
     """
 
     async def race() -> socket.socket:

@@ -1,8 +1,8 @@
 """How endpoints are declared and requests are parsed.
 
 `Blueprint.route` (and `get`, `post` …) declares who may use an endpoint and which exceptions it
-raises. A request is checked in the order of the wrappers that it adds: token, rate limits, media
-type and JSON, shape. Then the view runs.
+raises. A request is checked in this order: access token, rate limits, declared length, media type,
+JSON syntax, schema. Then the view runs.
 """
 
 import json
@@ -177,8 +177,8 @@ def caller_id() -> int:
 class Blueprint(flask_smorest.Blueprint):
     """A blueprint whose endpoints declare who may use them and which exceptions they raise.
 
-    The decorators of flask-smorest document an endpoint. What it does at each request is done here
-    with fewer calls.
+    The decorators of flask-smorest document an endpoint. These wrappers handle the requests, with
+    fewer function calls.
     """
 
     ARGUMENTS_PARSER = Parser()

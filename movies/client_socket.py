@@ -50,7 +50,7 @@ class ClientSocket(socket.socket):
 
     @property
     def has_request(self) -> bool:
-        """Whether a whole request seems to have been read. gunicorn's parser has the last word."""
+        """Whether a whole request seems to have been read. gunicorn's parser decides."""
         head, end, body = self._received.partition(b"\r\n\r\n")
         if not end:
             return False
@@ -116,7 +116,7 @@ class ClientSocket(socket.socket):
 
 
 def _has_last_chunk(body: bytes | bytearray) -> bool:
-    """Whether a chunked body has arrived to its end, or to where it breaks (RFC 9112 section 7)."""
+    """Whether a chunked body is complete, or contains a malformed chunk (RFC 9112 section 7)."""
     at = 0
     while (end := body.find(b"\r\n", at)) >= 0:
         try:
@@ -128,4 +128,4 @@ def _has_last_chunk(body: bytes | bytearray) -> bool:
         at = end + 2 + size + 2
         if body[at - 2 : at] not in (b"", b"\r", b"\r\n"):
             return True
-    return len(body) - at > 1000  # no size is that long
+    return len(body) - at > 1000  # a chunk-size line is never this long

@@ -2,8 +2,8 @@
 
 They are stored in Redis or, without it, in a SQLite file, which all workers share. A process may
 keep hits to itself for SHARE_INTERVAL, and then adds them to the store together: under load, most
-requests need no round trip. While the store fails, each process counts by itself, starting from the
-numbers that it saw last.
+requests need no round trip. While the store fails, each process counts on its own, starting from
+the numbers that it saw last.
 """
 
 import logging
@@ -71,8 +71,8 @@ class RedisStore:
         return [Count(hits, milliseconds / 1000) for hits, milliseconds in replies]
 
 
-class SqliteStore:
-    """Counts in a SQLite file, which may be lost: nothing waits for the disk."""
+class SQLiteStore:
+    """Counts in a SQLite file without waiting for the disk: the counts may be lost."""
 
     _ADD = (
         "INSERT INTO windows VALUES (:key, :hits, :now + :window) ON CONFLICT (key) DO UPDATE SET "
@@ -134,8 +134,8 @@ class SqliteStore:
 class _Window:
     """The hits of a key that the store knows, and those that are still to be sent.
 
-    `ends`: seconds since the epoch. `sent`: the hits that were known when the last batch was taken,
-    with that batch.
+    `ends`: seconds since the epoch. `sent`: the total when the last batch was taken, including that
+    batch.
     """
 
     ends: float
@@ -203,8 +203,8 @@ class Counters:
     def _share(self, batches: dict[str, _Batch]) -> dict[str, Count]:
         """Add hits to the store.
 
-        If a count is lower than what this process knows, the store has lost data, as a Redis that
-        was restarted. This process then counts by itself.
+        If a count is lower than what this process knows, the store has lost data, for example
+        because Redis was restarted. This process then counts on its own.
         """
         replies = self._send({key: batch.hits for key, batch in batches.items()})
         now = time.time()
@@ -259,14 +259,14 @@ class Counters:
         if changed and error is not None:
             reason = f"{type(error).__name__}: {error}"
             log.warning(
-                "the shared counters of rate limits failed; each process counts by itself",
+                "the rate-limit store failed; each process now counts on its own",
                 extra={"reason": reason},
             )
         elif changed:
-            log.warning("the shared counters of rate limits work again")
+            log.warning("the rate-limit store recovered")
 
 
 def open_counters(redis: Redis | None, directory: Path) -> Counters:
     """Counters in Redis, or in a file of `directory`."""
     path = directory / "rate-limits.sqlite3"
-    return Counters(RedisStore(redis) if redis is not None else SqliteStore(path))
+    return Counters(RedisStore(redis) if redis is not None else SQLiteStore(path))

@@ -1,4 +1,4 @@
-"""Turns every exception into a problem response, using the table of errors.
+"""Registers the Flask error handlers: every exception is reported as the problem in `errors.py`.
 
 Responses never contain text from the database or the provider.
 """

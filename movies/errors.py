@@ -1,7 +1,7 @@
-"""The one table from exceptions to problems: status, text, advice and documentation.
+"""Maps each exception to the problem that reports it: status, text, advice and documentation.
 
-Responses, the OpenAPI document and the page of problems are all made from it. To add a kind, add a
-row and its test in `tests/test_errors.py`.
+Responses, the OpenAPI document and the page of problems are all made from this table. To add a
+kind, add a row and its test in `tests/test_errors.py`.
 """
 
 from marshmallow import ValidationError
@@ -59,7 +59,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         status=400,
         detail="The Host header is missing or invalid.",
         when="The `Host` header is missing, or is not a valid host.",
-        advice="Send the host of the URL in `Host`, as HTTP clients do by themselves.",
+        advice="Send the URL's host in the `Host` header. HTTP clients do this automatically.",
     ),
     BadRequest: Problem(
         slug="bad-request",
@@ -148,7 +148,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
     NoSuchPage: Problem(
         slug="page-past-the-end",
         status=404,
-        detail="The list ends before this page.",
+        detail="This page does not exist. The list has fewer pages.",
         when="`page` is greater than the number of pages.",
         advice="Start again at page 1, and follow `next` until it is null.",
     ),
@@ -214,7 +214,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         slug=None,
         status=500,
         detail="An unexpected error occurred. It has been logged.",
-        when="The service has a defect. Please report the `X-Request-ID` of the response.",
+        when="An unexpected error occurred. Please report the `X-Request-ID` of the response.",
         advice="Repeat the request once if it is idempotent.",
     ),
     DBAPIError: (

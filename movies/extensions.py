@@ -1,4 +1,4 @@
-"""The extensions, unbound; `create_app` binds them."""
+"""The Flask extensions, which `create_app` initializes."""
 
 from flask_jwt_extended import JWTManager
 from flask_migrate import Migrate

@@ -1,6 +1,6 @@
-"""Headers that do not depend on the body of a response.
+"""Adds the headers that do not depend on the body of a response.
 
-They are added in WSGI, below Flask: a header of Flask's response costs several times as much,
+They are added by WSGI middleware: a header of Flask's response costs several times as much,
 because the response is copied when it is sent.
 """
 
@@ -47,7 +47,7 @@ class StandardHeaders:
             headers += environ.get(HEADERS, {}).items()
             headers.append(("X-Request-ID", request_id.get() or ""))
             headers += self._constant
-            if not status.startswith("304"):  # else the policy of a page would change in the cache
+            if not status.startswith("304"):  # which must not replace the policy of the cached page
                 is_page = existing.get("Content-Type", "").startswith("text/html")
                 headers.append(("Content-Security-Policy", PAGE_POLICY if is_page else API_POLICY))
             if "Cache-Control" not in existing:

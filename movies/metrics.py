@@ -14,7 +14,7 @@ from sqlalchemy import QueuePool, event
 
 CONNECTIONS = Gauge(
     "database_connections_in_use",
-    "Connections that are taken from the pools of the workers",
+    "Database connections in use, in all workers",
     multiprocess_mode="livesum",
 )
 TOTAL = 0  # used as the process id for the counts of all workers that have ended

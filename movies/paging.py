@@ -13,7 +13,7 @@ MAX_OFFSET = 2**31 - 1  # no list is longer
 
 
 class NoSuchPage(Exception):
-    """The list ends before this page."""
+    """The list has fewer pages."""
 
 
 def listing(statement: Select[*tuple[Any, ...]], total: ScalarSelect[int]) -> Statement:

@@ -1,4 +1,4 @@
-"""Problems (RFC 9457): their definition, and the response that reports one."""
+"""Defines what a problem is (RFC 9457), and makes the response that reports one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Problem responses to requests that do not reach the application, such as invalid HTTP."""
+"""Reports requests that gunicorn rejects, such as invalid HTTP, as problems without Flask."""
 
 import json
 from contextlib import suppress
@@ -17,7 +17,7 @@ DETAILS = {
 
 
 class ErrorPage:
-    """Takes the place of a client's socket while gunicorn writes its HTML page for an error."""
+    """Replaces a client's socket while gunicorn writes its HTML page for an error."""
 
     def __init__(self) -> None:
         self._page = b""

@@ -129,7 +129,7 @@ def _watcher(
 
 
 def _log_trace() -> None:
-    """Have log lines name the trace that was recorded, also if the caller brought none."""
+    """Have log lines name the recorded trace, even if the request had no `traceparent`."""
     from opentelemetry.trace import format_trace_id, get_current_span  # noqa: PLC0415
 
     context = get_current_span().get_span_context()

@@ -21,10 +21,10 @@ from redis.retry import Retry
 from services import free_port
 
 from movies import counters
-from movies.counters import Count, Counters, RedisStore, SqliteStore
+from movies.counters import Count, Counters, RedisStore, SQLiteStore
 
-FAILED = "the shared counters of rate limits failed; each process counts by itself"
-RECOVERED = "the shared counters of rate limits work again"
+FAILED = "the rate-limit store failed; each process now counts on its own"
+RECOVERED = "the rate-limit store recovered"
 
 
 class OwnRedis:
@@ -102,7 +102,7 @@ def test_counting_goes_on_when_redis_stops_and_comes_back_empty(
     assert hits(counting, 2) == [10, 11]
 
 
-def test_a_redis_that_hangs_is_left_alone(
+def test_a_redis_that_hangs_is_not_used_for_a_while(
     own_redis: OwnRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One hit waits for it, the others do not ask it."""
@@ -139,7 +139,7 @@ def test_counting_goes_on_without_a_usable_file(
 ) -> None:
     path = tmp_path / "counters"
     spoil(path)
-    counting = Counters(SqliteStore(path))
+    counting = Counters(SQLiteStore(path))
     assert hits(counting, 3) == [1, 2, 3]
     assert messages(caplog)[0] == FAILED
 
@@ -147,16 +147,16 @@ def test_counting_goes_on_without_a_usable_file(
 @pytest.mark.usefixtures("retries_at_once")
 def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     damage(tmp_path / "counters")
-    first = Counters(SqliteStore(tmp_path / "counters"))
+    first = Counters(SQLiteStore(tmp_path / "counters"))
     hits(first, 3)
-    assert hits(Counters(SqliteStore(tmp_path / "counters")), 1) == [3]
+    assert hits(Counters(SQLiteStore(tmp_path / "counters")), 1) == [3]
 
 
 def test_counting_goes_on_while_the_file_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counters, "SQLITE_TIMEOUT", 0.01)
-    counting = Counters(SqliteStore(tmp_path / "counters"))
+    counting = Counters(SQLiteStore(tmp_path / "counters"))
     hits(counting, 2)
     with closing(sqlite3.connect(tmp_path / "counters", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -165,7 +165,7 @@ def test_counting_goes_on_while_the_file_is_locked(
 
 def test_files_share_counts_and_are_private(tmp_path: Path) -> None:
     path = tmp_path / "counters"
-    first, second = Counters(SqliteStore(path)), Counters(SqliteStore(path))
+    first, second = Counters(SQLiteStore(path)), Counters(SQLiteStore(path))
     assert (hits(first, 2), hits(second, 2), hits(first, 1)) == ([1, 2], [3, 4], [5])
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -174,7 +174,7 @@ class Shared:
     """A store that notes what it is sent."""
 
     def __init__(self, path: Path) -> None:
-        self._store = SqliteStore(path)
+        self._store = SQLiteStore(path)
         self.sent: list[dict[str, int]] = []
 
     def add(self, hits: Mapping[str, int]) -> list[counters.Count]:
@@ -190,7 +190,7 @@ def test_hits_are_shared_together_after_a_moment(tmp_path: Path) -> None:
         assert [counting.hit({"key": 12})[0].hits for _ in range(5)] == [1, 2, 3, 4, 5]
         counting.hit({"other": 12})
         assert store.sent == [{"key": 1}]
-        assert hits(Counters(SqliteStore(tmp_path / "counters")), 1) == [2]
+        assert hits(Counters(SQLiteStore(tmp_path / "counters")), 1) == [2]
         clock.shift(2 * counters.SHARE_INTERVAL)
         [count] = counting.hit({"key": 12})
     assert store.sent == [{"key": 1}, {"key": 5, "other": 1}]
@@ -225,7 +225,7 @@ def test_hits_count_once_while_another_batch_is_on_its_way(tmp_path: Path) -> No
 
 
 def test_a_clock_that_is_set_back_does_not_lengthen_a_window(tmp_path: Path) -> None:
-    counting = Counters(SqliteStore(tmp_path / "counters"))
+    counting = Counters(SQLiteStore(tmp_path / "counters"))
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         counting.hit({"key": 0})
         clock.shift(timedelta(hours=-1))
@@ -258,7 +258,7 @@ def test_parallel_hits_of_an_exact_limit_each_have_their_own_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counters, "SQLITE_TIMEOUT", 60)  # a busy machine is no outage
-    counting = [Counters(SqliteStore(tmp_path / "counters")) for _ in range(2)]
+    counting = [Counters(SQLiteStore(tmp_path / "counters")) for _ in range(2)]
     with ThreadPoolExecutor(20) as pool:
         seen = list(pool.map(lambda turn: hits(counting[turn % 2], 1)[0], range(100)))
     assert sorted(seen) == list(range(1, 101))
@@ -266,7 +266,7 @@ def test_parallel_hits_of_an_exact_limit_each_have_their_own_count(
 
 def test_a_window_ends_and_its_row_is_deleted(tmp_path: Path) -> None:
     path = tmp_path / "counters"
-    counting = Counters(SqliteStore(path))
+    counting = Counters(SQLiteStore(path))
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         assert counting.hit({"key": 0}) == [(1, counters.WINDOW)]
         clock.shift(timedelta(seconds=59))
@@ -285,7 +285,7 @@ def test_a_process_remembers_a_bounded_number_of_keys(
 ) -> None:
     """The newest ones."""
     monkeypatch.setattr(counters, "MAX_KEYS", 100)
-    counting = Counters(SqliteStore(tmp_path / "counters"))
+    counting = Counters(SQLiteStore(tmp_path / "counters"))
     for number in range(1000):
         counting.hit({f"key {number}": 0})
     assert len(counting._windows) <= 100
@@ -293,7 +293,7 @@ def test_a_process_remembers_a_bounded_number_of_keys(
 
 
 class NoStore:
-    """A store that fails, so that a process counts by itself."""
+    """A store that fails, so that a process counts on its own."""
 
     def add(self, hits: Mapping[str, int]) -> list[Count]:
         raise RedisError("there is no Redis")

@@ -211,7 +211,9 @@ def test_links_are_usable_with_any_host(app: Served, host: bytes, base: str) -> 
         (b"GET /health/live?\xff=%ff&a=\x00", 200),
     ],
 )
-def test_a_strange_path_or_method_is_a_problem(app: Served, target: bytes, status: int) -> None:
+def test_an_unusual_path_or_method_returns_a_problem(
+    app: Served, target: bytes, status: int
+) -> None:
     response = send(app, target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert response.status in ({status, 400} if b"\0" in target or b"\xff" in target else {status})
     assert response.status == 200 or response.slug
@@ -240,7 +242,7 @@ def test_a_strange_path_or_method_is_a_problem(app: Served, target: bytes, statu
         b"Cache-Control: max-age=\xff",
     ],
 )
-def test_a_strange_header_is_not_500(app: Served, header: bytes) -> None:
+def test_an_unusual_header_does_not_cause_a_500(app: Served, header: bytes) -> None:
     for path, method in (("/api/v1/movies/?query=x", "GET"), ("/api/v1/users/me/", "PATCH")):
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
         if not header.startswith(b"Authorization"):

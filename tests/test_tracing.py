@@ -145,7 +145,7 @@ def test_nothing_is_instrumented_without_the_variables(tmp_path: Path) -> None:
     assert not any("instrumentation." in name or "exporter" in name for name in modules)
 
 
-def test_a_missing_installation_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_package_exits_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "opentelemetry.py").touch()  # takes the place of the package
     failed = started(
         INSTANCE_DIR=str(tmp_path),

@@ -64,7 +64,7 @@ def test_an_ipv6_network_has_one_limit(app: Served) -> None:
 
 
 @pytest.mark.parametrize("app", ["file"], indirect=True)
-def test_costly_passwords_keep_nobody_from_registering(app: Served) -> None:
+def test_slow_password_checks_do_not_block_registration(app: Served) -> None:
     """They are judged at registrations and at password changes. A slow one would delay all."""
     user = app.sign_in("slow@example.com")
 

@@ -152,7 +152,7 @@ def test_a_page_past_the_end_is_404(client: FlaskClient, auth: Accounts, page: s
     wanted = {"query": "fargo", "page": page}
     answer = client.get(SEARCH, query_string=wanted, headers=auth.headers())
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
-    assert answer.get_json()["detail"] == "The list ends before this page."
+    assert answer.get_json()["detail"] == "This page does not exist. The list has fewer pages."
 
 
 def test_page_1_without_results_is_empty(client: FlaskClient, auth: Accounts) -> None:

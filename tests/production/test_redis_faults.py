@@ -82,8 +82,8 @@ def test_a_killed_redis_and_an_empty_one_cost_no_request(api: Served, server: Pr
         assert stores_again(api, server)
     assert set(users.outcomes) <= {"200", "201"}, users.unexpected
     assert users.lost() == []
-    assert "the shared counters of rate limits failed; each process counts by itself" in api.log
-    works_again = "the shared counters of rate limits work again"  # a request notices it
+    assert "the rate-limit store failed; each process now counts on its own" in api.log
+    works_again = "the rate-limit store recovered"  # a request notices it
     assert eventually(lambda: api.search("matrix").ok and works_again in api.log)
 
 
