@@ -6,6 +6,7 @@ standard error. It exits with 0 on success, 1 on failure, and 2 on wrong usage.
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from movies.extensions import db
 from movies.metrics import Workers
 from movies.movies import tallies
 from movies.movies.registry import record
-from movies.november7 import cache_admin
+from movies.november7.blocks import key_prefix
 from movies.november7.errors import Unavailable
 from movies.november7.store import STORE_ERRORS
 from movies.users import service as users
@@ -61,7 +62,7 @@ def report(text: str, **result: Any) -> None:
     click.echo(json.dumps(result) if as_json else text)
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """A number with its noun, in the plural unless it is 1."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -87,31 +88,41 @@ def init_app(app: Flask) -> None:
 @cache.command("stats")
 def cache_stats() -> None:
     """Show the number of entries, their size in bytes and the hit rate."""
-    stats = cache_admin.stats(provider.client(), hits=_hits())
-    rate = stats["hit_rate"]
-    lines = [f"{name:<9} {stats[name]}" for name in ("entries", "fresh", "stale")]
-    lines += [f"size      {stats['size']} bytes"]
+    fresh = stale = size = 0
+    now = time.time()
+    for _, expires_at, entry_size in provider.client().cache.store.store.entries():
+        fresh += now < expires_at
+        stale += now >= expires_at
+        size += entry_size
+    lookups = _lookups()
+    total = lookups.total()
+    rate = (total - lookups["miss"]) / total if total else None
+    lines = [f"entries   {fresh + stale}", f"fresh     {fresh}", f"stale     {stale}"]
+    lines += [f"size      {size} bytes"]
     lines += [f"hit rate  {'not known' if rate is None else format(rate, '.1%')}"]
-    report("\n".join(lines), **stats)
+    counts = {"entries": fresh + stale, "fresh": fresh, "stale": stale, "size": size}
+    report("\n".join(lines), **counts, hit_rate=rate)
 
 
-def _hits() -> Counter[str]:
-    """The number of lookups by result, in all workers since the server started."""
-    hits: Counter[str] = Counter()
+def _lookups() -> Counter[str]:
+    """The number of cache lookups by result, in all workers since the server started."""
+    lookups: Counter[str] = Counter()
     for directory in Path(current_app.config["INSTANCE_DIR"], "metrics").glob("*"):
         for metric in Workers(directory).collect():
             for sample in metric.samples:
                 if sample.name == "november7_cache_total":
-                    hits[sample.labels["result"]] += int(sample.value)
-    return hits
+                    lookups[sample.labels["result"]] += int(sample.value)
+    return lookups
 
 
 @cache.command("clear")
 @click.option("--query", metavar="TEXT", help="Delete only the pages of this search.")
 def cache_clear(query: str | None) -> None:
     """Delete cached pages, so that the next search asks November 7."""
-    cleared = cache_admin.clear(provider.client(), query)
-    report(f"{counted(cleared, 'page')} cleared", cleared=cleared)
+    client = provider.client()
+    prefix = "" if query is None else key_prefix(client.url, query.strip())
+    cleared = client.cache.store.store.delete(prefix)
+    report(f"{pluralize(cleared, 'page')} cleared", cleared=cleared)
 
 
 @cache.command("warm")
@@ -128,9 +139,9 @@ def cache_warm() -> None:
                 bar.update(len(page.movies))
     except Unavailable as error:
         raise click.ClickException(
-            f"November 7 failed after {counted(movies, 'movie')}: {error}"
+            f"November 7 failed after {pluralize(movies, 'movie')}: {error}"
         ) from None
-    report(f"{counted(movies, 'movie')} cached", movies=movies)
+    report(f"{pluralize(movies, 'movie')} cached", movies=movies)
 
 
 @tokens.command("purge")
@@ -140,7 +151,7 @@ def tokens_purge() -> None:
     with click.progressbar(auth.purge(), label="Purging", file=sys.stderr) as batches:
         for size in batches:
             purged += size
-    report(f"{counted(purged, 'sign-in')} purged", purged=purged)
+    report(f"{pluralize(purged, 'sign-in')} purged", purged=purged)
 
 
 def _check_email(_context: click.Context, _parameter: click.Parameter, email: str) -> str:
@@ -174,7 +185,7 @@ def users_create(**account: str) -> None:
 def users_purge() -> None:
     """Finish interrupted deletions of accounts."""
     purged = users.remove_closed()
-    report(f"{counted(purged, 'account')} purged", purged=purged)
+    report(f"{pluralize(purged, 'account')} purged", purged=purged)
 
 
 @ratings.command("check")
@@ -183,7 +194,7 @@ def ratings_check() -> None:
     without_timeouts(db.session.connection())
     if wrong := tallies.disagreements():
         raise click.ClickException(
-            f"the vote counts of {counted(wrong, 'movie')} are wrong; run `flask ratings rebuild`"
+            f"the vote counts of {pluralize(wrong, 'movie')} are wrong; run `flask ratings rebuild`"
         )
     if missing := tallies.miscount():
         raise click.ClickException(
@@ -196,4 +207,4 @@ def ratings_check() -> None:
 def ratings_rebuild() -> None:
     """Count the votes of every movie again."""
     rebuilt = tallies.rebuild()
-    report(f"{counted(rebuilt, 'movie')} recounted", rebuilt=rebuilt)
+    report(f"{pluralize(rebuilt, 'movie')} recounted", rebuilt=rebuilt)

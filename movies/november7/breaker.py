@@ -9,12 +9,12 @@ FAILURES = 3  # failed fetches in a row, each of which used up its tries or its 
 
 
 class Breaker:
-    """Opens after FAILURES failed fetches in a row, or by `hold`; the next success closes it."""
+    """Opens after FAILURES failed fetches in a row, or by `pause`; the next success closes it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
-        self._held_until = 0.0
+        self._paused_until = 0.0
         metrics.BREAKER_OPEN.set(0)
 
     @property
@@ -23,13 +23,13 @@ class Breaker:
         return self._failures >= FAILURES
 
     @property
-    def hold_left(self) -> float:
+    def pause_left(self) -> float:
         """Seconds for which not even a probe is sent, because November 7 asked for that."""
-        return max(0.0, self._held_until - time.monotonic())
+        return max(0.0, self._paused_until - time.monotonic())
 
     def succeeded(self) -> None:
-        """Count a fetch that was answered. During a hold it changes nothing."""
-        if self._failures and not self.hold_left:
+        """Count a fetch that was answered. During a pause it changes nothing."""
+        if self._failures and not self.pause_left:
             with self._lock:
                 self._failures = 0
                 metrics.BREAKER_OPEN.set(0)
@@ -40,9 +40,9 @@ class Breaker:
             self._failures += 1
             metrics.BREAKER_OPEN.set(self.is_open)
 
-    def hold(self, seconds: float) -> None:
-        """Open at once, and leave November 7 alone for that long."""
+    def pause(self, seconds: float) -> None:
+        """Open at once, and have nothing sent to November 7 for that long."""
         with self._lock:
             self._failures = max(self._failures, FAILURES)
-            self._held_until = max(self._held_until, time.monotonic() + seconds)
+            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
             metrics.BREAKER_OPEN.set(1)

@@ -208,7 +208,7 @@ class Client:
     def _fail_fast(self) -> None:
         if self.breaker.is_open:
             self._refresher.begin()
-            wait = max(INTERVAL, self.breaker.hold_left)
+            wait = max(INTERVAL, self.breaker.pause_left)
             raise Unavailable("November 7 is down", retry_after=math.ceil(wait))
 
     def _run(self, key: BlockKey, since: float | None, is_refresh: bool, call: Call) -> Page:
@@ -264,7 +264,7 @@ class Client:
                 extra={"outcome": error.outcome, "reason": str(error)},
             )
             if isinstance(error, Overloaded) and error.is_confirmed:
-                self.breaker.hold(error.pause)
+                self.breaker.pause(error.pause)
             elif had_time and error.is_outage:
                 self.breaker.failed()
             if self.breaker.is_open:

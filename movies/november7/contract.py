@@ -1,7 +1,7 @@
 """Validates answers against `PaginatedMovies`, the provider's published schema.
 
 Source: the provider's OpenAPI description. It requires all five members of a movie, but the live
-service has been recorded answering `id` and `title` alone, so the other three may be missing.
+service sometimes sends only `id` and `title`, so the other three may be missing.
 """
 
 import codecs
@@ -18,7 +18,7 @@ from urllib3 import HTTPResponse
 
 from movies.november7.errors import BadResponse
 
-MAX_TOTAL = 10_000_000  # movies; a total beyond it is taken for a defect of the provider
+MAX_TOTAL = 10_000_000  # movies; a larger total is taken for a bug of the provider
 DOUBTFUL_TTL = 60  # seconds, at most, for which a doubtful answer is fresh
 
 _CANONICAL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # UUID() is slower

@@ -1,23 +1,27 @@
-"""Deadlines, and connections on which no operation outlasts them.
+"""Deadlines, and connections that enforce them.
 
 A plain socket timeout starts again with every byte, so a provider that sends slowly could block a
-caller forever. Before each read, the connections here set the socket's timeout to the time that is
-left until the deadline.
+caller indefinitely. Before each read, the connections here set the socket's timeout to the time
+that is left until the deadline.
 """
 
 import io
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import certifi
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError
 
-from movies.november7.connect import open_socket, start_tls
+from movies.addresses import connect_to_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,44 @@ class _BoundedSocket:
         return io.BufferedReader(_BoundedReader(self._sock))
 
 
+def _open_socket(host: str, port: int, timeout: float) -> socket.socket:
+    """A blocking socket that is connected to the first address of `host` that answers.
+
+    `timeout`: seconds for all addresses together. Raises TimeoutError, or another OSError if no
+    address can be connected to.
+    """
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    connected = connect_to_first(addresses, timeout)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def _start_tls(connected: socket.socket, host: str) -> ssl.SSLSocket:
+    """TLS over `connected`, with the certificate verified. Closes the socket if that fails."""
+    try:
+        return tls_context().wrap_socket(connected, server_hostname=host)
+    except BaseException:
+        connected.close()
+        raise
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Verifies certificates against the root certificates of certifi."""
+    return ssl.create_default_context(cafile=certifi.where())
+
+
 class _BoundedHTTPConnection(HTTPConnection):
     def connect(self) -> None:
         with _connecting(self) as seconds:
-            self.sock = _BoundedSocket(open_socket(self.host, self.port, seconds))
+            self.sock = _BoundedSocket(_open_socket(self.host, self.port, seconds))
 
 
 class _BoundedHTTPSConnection(HTTPSConnection):
     def connect(self) -> None:
         with _connecting(self) as seconds:
-            connected = open_socket(self.host, self.port or 443, seconds)
-            self.sock = _BoundedSocket(start_tls(connected, self.host))
+            connected = _open_socket(self.host, self.port or 443, seconds)
+            self.sock = _BoundedSocket(_start_tls(connected, self.host))
         self.is_verified = True  # without it urllib3 warns of an unverified connection
 
 

@@ -26,8 +26,8 @@ MAX_FAILURES = 3  # failed refreshes of one block that are retried while Novembe
 class BackgroundRefresher:
     """Refreshes the stale blocks that are served, and probes a provider that is down.
 
-    A block whose refresh fails is retried when November 7 is back, if it is down, and otherwise
-    MAX_FAILURES times; after that, the next search that serves the block schedules it again.
+    If November 7 is down, a failed refresh is retried when it is back. Otherwise it is retried up
+    to MAX_FAILURES times; after that, the next search that serves the block schedules it again.
     `probe` submits a request that is sent even while the breaker is open; `refresh` submits the
     refresh of a block. At most `concurrency` of them run at once.
     """
@@ -67,7 +67,7 @@ class BackgroundRefresher:
     def schedule(self, key: BlockKey) -> Literal["scheduled", "failing", "postponed"]:
         """Have a stale block refreshed as soon as there is room.
 
-        Returns `failing` if that is when November 7 is back, `postponed` if too many blocks wait.
+        Returns `failing` if November 7 is down, `postponed` if too many blocks wait.
         """
         with self._lock:
             if key not in self._pending and len(self._pending) < MAX_PENDING:
@@ -114,14 +114,14 @@ class BackgroundRefresher:
                 self._submit(pending)
             except Unavailable:  # no room: in the next round
                 continue
-            except Exception:  # a defect must not end probes and refreshes for good
+            except Exception:  # a bug must not end probes and refreshes
                 log.exception("a round of the background refresher failed")
 
     def _submit(self, pending: list[BlockKey]) -> None:
         running = self._running
         self._running = {name: future for name, future in running.items() if not future.done()}
         if self._breaker.is_open:
-            if not self._breaker.hold_left:
+            if not self._breaker.pause_left:
                 self._start(object(), self._probe)
             return
         for key in pending:

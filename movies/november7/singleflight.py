@@ -1,7 +1,7 @@
 """Lets callers share a fetch, and limits the number of concurrent fetches (bulkhead).
 
 A call is the fetch of one key. It runs on a pool of threads, so a caller can leave at its deadline
-whatever the connection does. Callers take turns, so one with many calls does not block the others.
+even if the connection hangs. Callers take turns, so one with many calls does not block the others.
 """
 
 import threading
@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitTimeout
 from contextlib import ExitStack
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import Any
 
 from movies.november7 import metrics
@@ -23,23 +24,21 @@ USUAL_SECONDS = 0.3  # initial estimate of the time that November 7 takes for an
 WEIGHT = 0.2  # of the newest call in the moving average of durations
 
 
+@dataclass(eq=False)
 class Call:
     """A fetch that is queued or running; `started` is None until it has left the queue.
 
     `cleanup`: what the fetch leaves to do once its callers have the result; it must not raise.
     """
 
-    def __init__(
-        self, key: str, deadline: Deadline, caller: Hashable, fetch: "Callable[[Call], Any]"
-    ) -> None:
-        self.key = key
-        self.deadline = deadline
-        self.caller = caller
-        self.fetch = fetch
-        self.cleanup = ExitStack()
-        self.context = copy_context()
-        self.started: float | None = None
-        self.future: Future[Any] = Future()
+    key: str
+    deadline: Deadline
+    caller: Hashable
+    fetch: "Callable[[Call], Any]"
+    cleanup: ExitStack = field(default_factory=ExitStack)
+    context: Context = field(default_factory=copy_context)
+    started: float | None = None
+    future: Future[Any] = field(default_factory=Future)
 
 
 class SingleFlight:
@@ -167,7 +166,8 @@ class SingleFlight:
         with self._lock:
             del self._calls[call.key]
             _decrement(self._running, call.caller)
-            if failure is None or isinstance(failure, TimedOut):  # others say nothing of its speed
+            # Other failures say nothing about its speed.
+            if failure is None or isinstance(failure, TimedOut):
                 self._usual_seconds += WEIGHT * (seconds - self._usual_seconds)
             self._start_next()
         if failure is None:

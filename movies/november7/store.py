@@ -52,7 +52,7 @@ class Store(Protocol):
 
 
 class FailSoftStore:
-    """A store whose failures cost a cache miss and not a search.
+    """A store whose failures count as cache misses.
 
     After an outage it is not used for RETRY_INTERVAL seconds, so that a store that hangs delays one
     caller and not all of them. A failed write does not stop reads.
@@ -93,7 +93,7 @@ class FailSoftStore:
             metrics.STORE_ERRORS.inc()
             reason = f"{type(error).__name__}: {error}"[:200]
             extra = {"operation": operation, "reason": reason}
-            log.warning("the provider cache failed; going on without it", extra=extra)
+            log.warning("the provider cache failed; continuing without it", extra=extra)
             self._report(operation, has_failed=True)
             if self.store.is_outage(error):
                 self._no_writes_until = time.monotonic() + RETRY_INTERVAL

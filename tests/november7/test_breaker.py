@@ -50,30 +50,30 @@ def test_one_success_closes_it_after_any_number_of_failures() -> None:
     assert not breaker.is_open
 
 
-def test_a_hold_opens_it_at_once() -> None:
+def test_a_pause_opens_it_at_once() -> None:
     breaker = Breaker()
-    breaker.hold(60)
+    breaker.pause(60)
     assert breaker.is_open
-    assert 59 < breaker.hold_left <= 60
+    assert 59 < breaker.pause_left <= 60
 
 
-def test_a_success_during_a_hold_does_not_close_it(clock: SimpleNamespace) -> None:
-    """A request that was sent before the hold may be answered during it."""
+def test_a_success_during_a_pause_does_not_close_it(clock: SimpleNamespace) -> None:
+    """A request that was sent before the pause may be answered during it."""
     breaker = Breaker()
-    breaker.hold(60)
+    breaker.pause(60)
     clock.now += 59
     breaker.succeeded()
     assert breaker.is_open
     clock.now += 1
     breaker.succeeded()
-    assert (breaker.is_open, breaker.hold_left) == (False, 0)
+    assert (breaker.is_open, breaker.pause_left) == (False, 0)
 
 
-def test_a_shorter_hold_does_not_replace_a_longer_one(clock: SimpleNamespace) -> None:
+def test_a_shorter_pause_does_not_replace_a_longer_one(clock: SimpleNamespace) -> None:
     breaker = Breaker()
-    breaker.hold(60)
-    breaker.hold(1)
-    assert breaker.hold_left == 60
+    breaker.pause(60)
+    breaker.pause(1)
+    assert breaker.pause_left == 60
 
 
 def test_its_state_is_a_metric(clock: SimpleNamespace) -> None:
@@ -81,5 +81,5 @@ def test_its_state_is_a_metric(clock: SimpleNamespace) -> None:
     opened = counted("november7_breaker_open")
     breaker.succeeded()
     closed = counted("november7_breaker_open")
-    breaker.hold(1)
+    breaker.pause(1)
     assert (opened, closed, counted("november7_breaker_open")) == (1, 0, 1)

@@ -14,7 +14,7 @@ from helpers import eventually
 from requests import Request, Response
 from sockets import black_hole
 
-from movies.november7 import connect, refresher
+from movies.november7 import deadline, refresher
 from movies.november7.errors import ConnectionFailed, TimedOut
 from movies.november7.transport import BoundedHTTPAdapter, Transport
 from november7.clients import build_client, fail
@@ -121,7 +121,7 @@ def tls(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     authority.issue_cert(HOST).configure_cert(context)
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
-    monkeypatch.setattr(connect, "tls_context", lambda: trusted)
+    monkeypatch.setattr(deadline, "tls_context", lambda: trusted)
     with socket.create_server((GOOD, 0)) as listening:
         thread = threading.Thread(target=_serve_tls, args=(listening, context, stand_in))
         thread.start()
@@ -165,7 +165,7 @@ def test_a_certificate_of_an_unknown_authority_is_not_accepted(
     transport: Transport, tls: int, resolve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = ssl.create_default_context()
-    monkeypatch.setattr(connect, "tls_context", lambda: usual)
+    monkeypatch.setattr(deadline, "tls_context", lambda: usual)
     resolve(GOOD)
     with pytest.raises(ConnectionFailed):
         send(transport, tls, scheme="https")

@@ -102,7 +102,7 @@ def test_a_locked_file_does_not_keep_a_process_from_starting(
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")  # of a file that is not in WAL mode yet
     soft = open_store(path=path, redis=None, max_bytes=MIB, stale=600)
-    assert "the provider cache failed; going on without it" in caplog.text
+    assert "the provider cache failed; continuing without it" in caplog.text
     write(soft, "a")
     assert soft.read("a") is None
     other.close()
