@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from redis import Redis, RedisError
 
@@ -32,16 +32,6 @@ class Count(NamedTuple):
 
     hits: int
     resets_in: float
-
-
-class Store(Protocol):
-    """Counts that processes share."""
-
-    def add(self, hits: Mapping[str, int]) -> list[Count]:
-        """Add a number of hits to each key, in one round trip, and return their counts.
-
-        Raises RedisError or sqlite3.Error.
-        """
 
 
 class RedisStore:
@@ -65,7 +55,7 @@ class RedisStore:
         self._add = client.register_script(self._ADD)
 
     def add(self, hits: Mapping[str, int]) -> list[Count]:
-        """See `Store`."""
+        """Add a number of hits to each key, and return the counts. Raises RedisError."""
         keys = [f"movies:rate-limit:{key}" for key in hits]
         replies = self._add(keys=keys, args=[*hits.values(), WINDOW])
         return [Count(hits, milliseconds / 1000) for hits, milliseconds in replies]
@@ -88,7 +78,7 @@ class SQLiteStore:
         self._next_cleanup = 0.0
 
     def add(self, hits: Mapping[str, int]) -> list[Count]:
-        """See `Store`."""
+        """Add a number of hits to each key, and return the counts. Raises sqlite3.Error."""
         with self._lock:
             try:
                 connection = self._connection or self._open()
@@ -159,7 +149,7 @@ class _Batch(NamedTuple):
 class Counters:
     """Counts hits in a shared store and, while that fails, in this process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RedisStore | SQLiteStore) -> None:
         self._store = store
         self._lock = Lock()
         self._windows: dict[str, _Window] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Flask, Response, current_app
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from movies import metrics, provider
@@ -103,7 +103,8 @@ class DatabaseCheck:
             return "down"
 
     def _run(self) -> str:
-        engine = self._engine()
+        url = self._app.config["SQLALCHEMY_DATABASE_URI"]
+        engine = create_engine(url, **connection_options(url), poolclass=NullPool)
         try:
             with engine.connect() as connection:
                 if not inspect(connection).has_table("alembic_version"):
@@ -116,10 +117,6 @@ class DatabaseCheck:
                 return "up"
             log.error("the database failed a readiness check", extra={"reason": str(cause)})
             return "down"
-
-    def _engine(self) -> Engine:
-        url = self._app.config["SQLALCHEMY_DATABASE_URI"]
-        return create_engine(url, **connection_options(url), poolclass=NullPool)
 
 
 @bp.get("/metrics", endpoint="metrics")

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from movies import openapi
 from movies.errors import PROBLEMS
 from movies.extensions import api
-from movies.problems import EXAMPLE_URL, Problem
+from movies.problems import EXAMPLE_URL
 from movies.urls import absolute_url
 
 bp = Blueprint("pages", __name__, template_folder="templates")
@@ -70,8 +70,8 @@ def redoc() -> str:
 @bp.get("/api/schema/problems/")
 def problems() -> str:
     """The list of problems, from the table of errors."""
-    listed = {problem.slug: problem for problem in PROBLEMS.values() if problem.slug}
-    return _page("problems.html", problems=sorted(listed.values(), key=_status_and_slug))
+    listed = {(kind.status, kind.slug): kind for kind in PROBLEMS.values() if kind.slug}
+    return _page("problems.html", problems=[listed[key] for key in sorted(listed)])
 
 
 @bp.get("/api/schema/assets/<name>")
@@ -99,10 +99,6 @@ def _example(body: dict[str, Any]) -> str:
 
 def _page(template: str, **values: object) -> str:
     return render_template(template, navigation=NAVIGATION, vendored=_vendored_url, **values)
-
-
-def _status_and_slug(problem: Problem) -> tuple[int, str]:
-    return problem.status, problem.slug or ""
 
 
 def _vendored_url(name: str) -> str:

@@ -52,15 +52,6 @@ def open_redis(config: Mapping[str, Any]) -> Redis | None:
     )
 
 
-def _create_private(path: Path) -> None:
-    """Create a file that only its owner can read, before SQLite creates one that everybody can.
-
-    SQLite gives its write-ahead log the permissions of the database.
-    """
-    with suppress(OSError):  # SQLite reports what is wrong with the path
-        path.touch(mode=0o600)
-
-
 def _own_secret(path: Path) -> str:
     """The secret in the instance directory. The first of several processes generates it."""
     if not path.exists():
@@ -68,9 +59,8 @@ def _own_secret(path: Path) -> str:
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_hex(SECRET_BYTES))
         try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
+            with suppress(FileExistsError):
+                os.link(draft, path)
         finally:
             draft.unlink()
     return path.read_text()
@@ -89,5 +79,7 @@ def _database_url(url: str, directory: Path) -> URL:
     ):  # the directory of a socket, percent-encoded, as in libpq URLs
         parsed = parsed.set(host=unquote(parsed.host))
     if parsed.get_backend_name() == "sqlite" and parsed.database:  # else it is in memory
-        _create_private(Path(parsed.database))
+        # Created here, only its owner can read it. Its write-ahead log gets the same permissions.
+        with suppress(OSError):  # SQLite reports what is wrong with the path
+            Path(parsed.database).touch(mode=0o600)
     return parsed

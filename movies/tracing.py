@@ -6,7 +6,7 @@ OpenTelemetry is not imported. It is installed with requirements-otel.txt.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,14 +14,11 @@ from flask import Flask
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
-from movies.database import Watcher, watchers
+from movies.database import watchers
 from movies.extensions import db
 from movies.logs import Trace, trace
 
-EXPORTERS = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-)
+EXPORTERS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 UNTRACED = "health/live,health/ready,metrics"
 
 
@@ -90,7 +87,21 @@ def _trace_statements(engine: Engine, tracer: Any) -> None:
         span.set_status(StatusCode.ERROR, type(error).__name__)
         span.end()
 
-    watchers.append(_watcher(engine, begin, fail))
+    @contextmanager
+    def watch(running: Engine, statement: str, _values: Any) -> Iterator[None]:
+        """Record a span for a statement that runs without SQLAlchemy's execution."""
+        if running is not engine:
+            yield
+            return
+        span = begin(statement)
+        try:
+            yield
+        except Exception as error:
+            fail(span, error)
+            raise
+        span.end()
+
+    watchers.append(watch)
 
     @event.listens_for(engine, "before_cursor_execute")
     def before(connection: Connection, _cursor: Any, statement: str, *_arguments: Any) -> None:
@@ -105,27 +116,6 @@ def _trace_statements(engine: Engine, tracer: Any) -> None:
         span = failure.connection and failure.connection.info.pop("span", None)
         if span:
             fail(span, failure.original_exception)
-
-
-def _watcher(
-    engine: Engine, begin: Callable[[str], Any], fail: Callable[[Any, BaseException], None]
-) -> Watcher:
-    """Records a span for each statement that runs without SQLAlchemy's execution."""
-
-    @contextmanager
-    def watch(running: Engine, statement: str, _values: Any) -> Iterator[None]:
-        if running is not engine:
-            yield
-            return
-        span = begin(statement)
-        try:
-            yield
-        except Exception as error:
-            fail(span, error)
-            raise
-        span.end()
-
-    return watch
 
 
 def _log_trace() -> None:

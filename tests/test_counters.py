@@ -170,16 +170,16 @@ def test_files_share_counts_and_are_private(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-class Shared:
+class Shared(SQLiteStore):
     """A store that notes what it is sent."""
 
     def __init__(self, path: Path) -> None:
-        self._store = SQLiteStore(path)
+        super().__init__(path)
         self.sent: list[dict[str, int]] = []
 
     def add(self, hits: Mapping[str, int]) -> list[counters.Count]:
         self.sent.append(dict(hits))
-        return self._store.add(hits)
+        return super().add(hits)
 
 
 def test_hits_are_shared_together_after_a_moment(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_process_remembers_a_bounded_number_of_keys(
     assert counting.hit({"key 999": 0})[0].hits == 2
 
 
-class NoStore:
+class NoStore(SQLiteStore):
     """A store that fails, so that a process counts on its own."""
 
     def add(self, hits: Mapping[str, int]) -> list[Count]:
@@ -308,7 +308,7 @@ def test_a_hit_costs_the_same_however_many_keys_a_process_remembers() -> None:
             counting.hit({f"key {number % 7}": 0})
         return time.process_time() - began
 
-    few, many = Counters(NoStore()), Counters(NoStore())
+    few, many = Counters(NoStore(Path())), Counters(NoStore(Path()))
     for number in range(counters.MAX_KEYS - 100):
         many.hit({f"other key {number}": 0})
     assert cost(many) < 10 * cost(few)

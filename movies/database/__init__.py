@@ -17,7 +17,7 @@ from movies.database.connections import (
     lock_timeout,
     without_timeouts,
 )
-from movies.database.execution import Watcher, watchers
+from movies.database.execution import watchers
 from movies.database.extension import Database
 from movies.database.outages import ServerStalled, explain, is_not_migrated, is_outage
 from movies.database.statements import Statement
@@ -31,7 +31,6 @@ __all__ = [
     "ServerStalled",
     "Statement",
     "UtcDateTime",
-    "Watcher",
     "bind",
     "connection_options",
     "explain",
