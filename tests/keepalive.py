@@ -1,4 +1,4 @@
-"""Connections that are kept open, so that a test knows which worker answers."""
+"""Connections that are kept open, so that a test knows which worker responds."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager

@@ -120,7 +120,7 @@ LARGE = b"x" * 1_500_000
 def test_a_connection_that_closes_after_a_large_body_says_so(
     app: Served, sent: bytes, needed: int
 ) -> None:
-    """A proxy that sent the next request on it would get no response, and answer 502.
+    """A proxy that sent the next request on it would get no response, and send a 502.
 
     The rest of the body is discarded, so that clients that send it first get the response, too.
     """

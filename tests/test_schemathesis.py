@@ -179,7 +179,7 @@ def run(schema: BaseSchema) -> Run:
     return run
 
 
-def test_no_answer_breaks_a_check(run: Run) -> None:
+def test_no_response_breaks_a_check(run: Run) -> None:
     assert run.failures == [], "\n\n".join(run.failures)
 
 

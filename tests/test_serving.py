@@ -145,7 +145,7 @@ def everything(client: socket.socket) -> bytes:
     return bytes(received)
 
 
-def test_a_server_answers_on_a_unix_socket(path: Path) -> None:
+def test_a_server_listens_on_a_unix_socket(path: Path) -> None:
     with send(path, "/health/live") as client:
         assert client.recv(12).split()[1] == b"200"
 

@@ -158,7 +158,7 @@ def test_a_provider_and_a_database_that_both_hang_leave_liveness_alone(
         assert hanging.metric("november7_bulkhead_in_use") == 1
 
 
-def test_terminated_connections_never_answer_with_a_bare_500(
+def test_terminated_connections_never_cause_a_500(
     api: Served, private_server: PrivatePostgresql
 ) -> None:
     """Neither in the middle of a request nor at its end, when its transaction is closed."""

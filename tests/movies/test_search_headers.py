@@ -232,7 +232,7 @@ def test_without_a_query_the_whole_catalogue_is_listed(search: Search, stand_in:
     assert len(stand_in.requests) == 1
 
 
-def test_the_embedded_catalogue_answers_with_the_same_headers(
+def test_the_embedded_catalogue_has_the_same_headers(
     make_app: Callable[..., Flask], clock: time_machine.Traveller
 ) -> None:
     client = make_app(NOVEMBER7_TTL=TTL).test_client()

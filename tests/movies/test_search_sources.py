@@ -114,7 +114,7 @@ def test_the_embedded_catalogue_has_the_same_headers(
 
 
 @pytest.mark.parametrize("fault", ["short", "bad_movie"])
-def test_an_answer_that_lacks_a_movie_is_served(
+def test_a_response_that_lacks_a_movie_is_served(
     client: FlaskClient, auth: Accounts, stand_in: StandIn, fault: str
 ) -> None:
     stand_in.faults = Faults(**{fault: 1})  # type: ignore[arg-type]

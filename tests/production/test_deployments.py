@@ -82,14 +82,16 @@ def assert_unavailable(answer: requests.Response) -> None:
 # Connections
 
 
-def test_a_provider_whose_first_address_is_dead_answers(deployment: Deployment) -> None:
-    """And is asked directly: the variables of a proxy have no effect."""
+def test_a_provider_is_reached_if_its_first_address_is_dead(deployment: Deployment) -> None:
+    """Requests are sent to it directly: the variables of a proxy have no effect."""
     answers = [deployment.api.search(f"{query} {next(numbers)}") for query in ("up", "dogs")]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert len(deployment.provider.requests) == 2
 
 
-def test_a_database_whose_first_address_is_dead_answers(postgresql_and_redis: Deployment) -> None:
+def test_a_database_is_reached_if_its_first_address_is_dead(
+    postgresql_and_redis: Deployment,
+) -> None:
     """Readiness, too. An attempt at the dead address would take 20 seconds."""
     api = postgresql_and_redis.api
     assert postgresql_and_redis.vote().ok
@@ -391,7 +393,7 @@ def test_the_server_has_the_committed_document(sqlite_alone: Deployment) -> None
 @pytest.mark.parametrize(
     ("fault", "queries"), [("bad_movie", ["a", "e", "i"]), ("short", ["n", "r", "s"])]
 )
-def test_answers_that_lack_a_movie_are_served(
+def test_responses_that_lack_a_movie_are_served(
     deployment: Deployment, fault: str, queries: list[str]
 ) -> None:
     """After one retry, for a short time; what is left out is counted. The breaker stays closed."""

@@ -158,7 +158,7 @@ def test_one_user_cannot_fill_the_store_of_pages(site: LargeSite) -> None:
         assert (site.directory / CACHE_FILE).stat().st_size < 1.2 * CACHE_BYTES
 
 
-def test_pages_of_every_size_are_cut_from_one_answer(site: LargeSite) -> None:
+def test_pages_of_every_size_are_cut_from_one_block(site: LargeSite) -> None:
     site.provider.reset()
     for size in (7, 8, 100):
         parameters = {"query": "movie 01", "page_size": str(size)}
