@@ -207,7 +207,7 @@ def test_a_process_keeps_a_bounded_number_of_hits_to_itself(tmp_path: Path) -> N
 
 
 def test_hits_count_once_while_another_batch_is_on_its_way(tmp_path: Path) -> None:
-    """The response to the second batch arrives first. Its count already contains the first batch."""
+    """The second batch gets its response first. Its count already contains the first batch."""
     counting = Counters(store := Shared(tmp_path / "counters"))
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
 
