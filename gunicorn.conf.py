@@ -13,7 +13,7 @@ from typing import Any
 from config import Config
 
 # Each worker counts in files of its own, and /metrics adds them up. Each run of a server has a
-# directory of its own and holds a lock on it, so that nobody deletes it while a worker is alive.
+# directory of its own and holds a lock on it, so that no server deletes that of another.
 METRICS = Config.INSTANCE_DIR / "metrics"
 metrics_directory = METRICS / f"{Config.PORT}-{os.getpid()}"
 

@@ -60,7 +60,7 @@ class Workers:
 
 
 def _processes(pids: set[int]) -> Iterator[GaugeMetricFamily]:
-    """What the processes of this server use together. Nothing where there is no /proc."""
+    """The resources that all processes of this server use. Nothing if there is no /proc."""
     alive = [Path("/proc", str(pid)) for pid in pids - {0}]
     alive = [process for process in alive if process.exists()]
     if not alive:
@@ -117,14 +117,14 @@ def _spare(kind: str, directory: Path) -> Path | None:
 
 
 def _new(kind: str, directory: Path) -> Path:
-    """A new file. One that was not finished, for lack of space, is begun again."""
+    """A new file of the full size. It replaces one that could not be finished for lack of space."""
     path = directory / f"{kind}.new"
     path.write_bytes(bytes(SIZES[kind]))
     return path
 
 
 def retire(pid: int, directory: Path) -> None:
-    """Add the counts of a worker that has ended to those of all; leave its files to the next."""
+    """Add the counts of a worker that has ended to the total, and keep its files as spares."""
     with _locked(directory, fcntl.LOCK_EX):
         for kind in SIZES:
             ended = directory / f"{kind}_{pid}.db"

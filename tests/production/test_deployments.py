@@ -121,7 +121,7 @@ def test_redis_is_used_at_a_unix_socket(postgresql_and_redis: Deployment, redis_
 def test_a_locked_cache_file_does_not_keep_workers_from_starting(sqlite_alone: Deployment) -> None:
     """They say so, and use the file once it is free."""
     api, text = sqlite_alone.api, f"locked {next(numbers)}"
-    assert "the provider cache failed; going on without it" in api.log
+    assert "the provider cache failed; continuing without it" in api.log
     assert "locked" in api.log
 
     def is_cached() -> bool:

@@ -99,7 +99,7 @@ def test_a_full_disk_costs_writes_and_no_worker(api: Served, disk: Path) -> None
             assert [api.search("matrix").status_code for _ in range(8)] == [200] * 8
         assert users.goes_on()
     assert "SQLITE_FULL" in api.log
-    assert "the provider cache failed; going on without it" in api.log
+    assert "the provider cache failed; continuing without it" in api.log
     assert [text for text in users.unexpected if "onnection" not in text] == []  # the killed one's
     assert users.lost() == []
 
