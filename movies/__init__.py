@@ -8,7 +8,7 @@ from flask import Flask
 
 from config import CONFIGS, MOVIES_CONFIG
 from movies import access_log, cli, health, limits, openapi, pages, provider, settings, tracing, web
-from movies.auth import access, keys
+from movies.auth import tokens
 from movies.auth.routes import bp as auth_bp
 from movies.error_handlers import register_error_handlers
 from movies.extensions import api, db, jwt, migrate
@@ -31,8 +31,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     db.init_app(app)
     migrate.init_app(app, db, render_as_batch=True)
     jwt.init_app(app)
-    keys.init_app(jwt)
-    access.init_app(app)
+    tokens.init_app(app, jwt)
     limits.init_app(app)
     api.init_app(app, spec_kwargs=openapi.outline(app.config))
     openapi.describe(api)

@@ -192,11 +192,11 @@ def users_purge() -> None:
 def ratings_check() -> None:
     """Compare every movie's vote counts with its ratings; exit with 1 if any differ."""
     without_timeouts(db.session.connection())
-    if wrong := tallies.disagreements():
+    if wrong := tallies.count_wrong_movies():
         raise click.ClickException(
             f"the vote counts of {pluralize(wrong, 'movie')} are wrong; run `flask ratings rebuild`"
         )
-    if missing := tallies.miscount():
+    if missing := tallies.total_error():
         raise click.ClickException(
             f"the number of rated movies is wrong by {missing}; run `flask ratings rebuild`"
         )

@@ -18,8 +18,8 @@ from werkzeug.exceptions import (
 
 from movies.api import InvalidJSON, UnreadableBody
 from movies.auth.errors import (
-    BadCredentials,
     ExpiredToken,
+    InvalidCredentials,
     MalformedToken,
     MissingToken,
     PasswordChecksBusy,
@@ -109,7 +109,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
         advice="Sign in again.",
         challenge=INVALID_TOKEN % "The token was revoked",
     ),
-    BadCredentials: Problem(
+    InvalidCredentials: Problem(
         slug="invalid-credentials",
         status=401,
         detail="The email address or the password is wrong.",

@@ -20,7 +20,7 @@ from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMedi
 from werkzeug.routing import UUIDConverter
 
 from movies.api import JSON, PATCH_TYPES, InvalidJSON, UnreadableBody
-from movies.auth.errors import INVALID_TOKEN, MissingToken
+from movies.auth.errors import TOKEN_ERRORS, MissingToken
 from movies.errors import problem_of
 from movies.limits import RateLimitExceeded
 from movies.movies.models import RatingType
@@ -30,7 +30,7 @@ from movies.schemas import ProblemSchema
 from movies.web import IdConverter
 
 ALWAYS = (ValidationError, RateLimitExceeded, DBAPIError)
-WITH_TOKEN = (MissingToken, *INVALID_TOKEN)
+WITH_TOKEN = (MissingToken, *TOKEN_ERRORS)
 WITH_BODY = (InvalidJSON, UnreadableBody, RequestEntityTooLarge, UnsupportedMediaType)
 HEADERS = {
     "Retry-After": {
@@ -218,7 +218,7 @@ def _response_name(response: dict[str, Any]) -> str:
     """The name of a problem response that operations share: its only problem's, or its status's."""
     examples = response["content"]["application/problem+json"]["examples"]
     slugs = examples.keys() - {"about:blank"}
-    if slugs == {problem.slug for kind in INVALID_TOKEN if (problem := problem_of(kind))}:
+    if slugs == {problem.slug for kind in TOKEN_ERRORS if (problem := problem_of(kind))}:
         return "InvalidToken"
     if len(slugs) == 1:
         return "".join(word.title() for word in slugs.pop().split("-"))

@@ -87,7 +87,7 @@ def test_an_endpoint_costs_no_more_than_this(
     endpoint: str,
 ) -> None:
     """The caller's token was seen a moment ago, and so was the search."""
-    monkeypatch.setattr(tokens, "_live", TTLCache(100, ttl=3600))
+    monkeypatch.setattr(tokens, "_valid", TTLCache(100, ttl=3600))
     method, path, body, on_postgresql, on_sqlite = COSTS[endpoint]
     auth.register(ADA)
     signed_in = auth.sign_in(ADA)

@@ -31,8 +31,8 @@ from werkzeug.test import TestResponse
 
 from movies.api import InvalidJSON, UnreadableBody
 from movies.auth.errors import (
-    BadCredentials,
     ExpiredToken,
+    InvalidCredentials,
     MalformedToken,
     MissingToken,
     PasswordChecksBusy,
@@ -102,7 +102,7 @@ ROWS: list[tuple[Exception, int, str, str | None, dict[str, str]]] = [
         )
     ),
     (
-        BadCredentials(),
+        InvalidCredentials(),
         401,
         "Unauthorized",
         "invalid-credentials",

@@ -44,9 +44,9 @@ def test_check_finds_a_rating_that_was_never_counted(app: Flask) -> None:
         upgrade(revision="0002")
         fill()
         upgrade()
-        assert tallies.disagreements() == 1
+        assert tallies.count_wrong_movies() == 1
         tallies.rebuild()
-        assert tallies.disagreements() == 0
+        assert tallies.count_wrong_movies() == 0
 
 
 def test_the_downgrade_to_0002_keeps_ratings_and_tallies(app: Flask) -> None:

@@ -109,7 +109,7 @@ def test_the_running_count_follows_every_change_of_movies(
         values = {"id": uuid.UUID(int=9)} if ":id" in statement else {}
         execute(statement, **values)
         assert (before, voted() - before) == (1, change)
-        assert tallies.miscount() == 0
+        assert tallies.total_error() == 0
 
 
 def test_a_full_downgrade_drops_all_tables(app: Flask) -> None:

@@ -141,6 +141,6 @@ def test_any_text_has_an_address_key(address: str) -> None:
 
 @bounded
 @given(password=st.text(min_size=8, max_size=128), hints=st.lists(st.text(max_size=40), max_size=3))
-def test_any_password_is_judged(password: str, hints: list[str]) -> None:
+def test_any_password_can_be_checked(password: str, hints: list[str]) -> None:
     weakness = passwords.weakness(password, hints)
     assert weakness is None or weakness.startswith("This password is too easy to guess.")

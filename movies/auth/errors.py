@@ -25,11 +25,10 @@ class RevokedToken(NotAuthenticated):
     """The token's sign-in has ended, or its account was deleted."""
 
 
-# The possible errors of a token that was sent.
-INVALID_TOKEN = (MalformedToken, WrongTokenType, ExpiredToken, RevokedToken)
+TOKEN_ERRORS = (MalformedToken, WrongTokenType, ExpiredToken, RevokedToken)
 
 
-class BadCredentials(Exception):
+class InvalidCredentials(Exception):
     """No account has this email address and password."""
 
 

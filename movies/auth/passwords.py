@@ -3,7 +3,7 @@
 Hashes are argon2id with 19 MiB, 2 passes and 1 lane: the minimum of the OWASP Password Storage
 Cheat Sheet, which keeps sign-ins cheap. Workers share the processors: each computes as many hashes
 at a time as there are processors per worker. A request that waits too long for its turn is refused,
-and so is one that finds too many others.
+and so is a request that arrives while MAX_CALLERS others are waiting.
 """
 
 import math
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
@@ -27,12 +28,12 @@ from movies.auth.errors import PasswordChecksBusy
 MIN_LENGTH, MAX_LENGTH = 8, 128  # characters, after normalization
 MAX_TYPED_LENGTH = 4 * MAX_LENGTH  # before normalization, which composes at most four characters
 MIN_SCORE = 2  # of zxcvbn's 0 to 4: more than 10^6 guesses
-MAX_JUDGED = 32  # characters
+MAX_CHECKED = 32  # characters
 # zxcvbn looks up every substring once for each way to read symbols as letters. The number of ways
 # times the square of the length is at most MAX_EFFORT, which takes up to 15 ms of CPU time.
 MAX_EFFORT = 4096
 TURN_TIMEOUT = 3.0  # seconds
-MAX_CALLERS = 64  # requests of one process that hash or judge, or wait for it, at once
+MAX_CALLERS = 64  # requests of one process that hash or check passwords, or wait for it, at once
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _callers = threading.BoundedSemaphore(MAX_CALLERS)
@@ -41,8 +42,7 @@ _hashers = threading.BoundedSemaphore(_at_once)
 # The C library keeps the memory of a hash for the next one on the same thread. On the threads of
 # requests, this took 19 MiB each.
 _threads = ThreadPoolExecutor(_at_once, thread_name_prefix="passwords")
-_judge = threading.BoundedSemaphore()  # one at a time: zxcvbn stores hints in a global variable
-_unknown: dict[PasswordHasher, str] = {}
+_checker = threading.BoundedSemaphore()  # one at a time: zxcvbn's hints are global
 
 T = TypeVar("T")
 
@@ -87,26 +87,25 @@ def weakness(password: str, hints: list[str]) -> str | None:
 
     Raises PasswordChecksBusy.
     """
-    with _turn(_judge):
-        judged = zxcvbn(
-            _judged_part(normalize(password)), user_inputs=[hint for hint in hints if hint]
-        )
-    if judged["score"] >= MIN_SCORE:
+    with _turn(_checker):
+        checked = _checked_part(normalize(password))
+        result = zxcvbn(checked, user_inputs=[hint for hint in hints if hint])
+    if result["score"] >= MIN_SCORE:
         return None
-    advice = [judged["feedback"]["warning"], *judged["feedback"]["suggestions"]]
+    advice = [result["feedback"]["warning"], *result["feedback"]["suggestions"]]
     return " ".join(["This password is too easy to guess.", *filter(None, advice)])
 
 
-def _judged_part(password: str) -> str:
-    """The longest prefix of the password that zxcvbn can judge within MAX_EFFORT.
+def _checked_part(password: str) -> str:
+    """The longest prefix of the password that zxcvbn can check within MAX_EFFORT.
 
     A prefix is never harder to guess than the whole password.
     """
-    lengths = range(min(len(password), MAX_JUDGED), 0, -1)
-    return next(password[:n] for n in lengths if _readings(password[:n]) * n * n <= MAX_EFFORT)
+    lengths = range(min(len(password), MAX_CHECKED), 0, -1)
+    return next(password[:n] for n in lengths if _substitutions(password[:n]) * n * n <= MAX_EFFORT)
 
 
-def _readings(text: str) -> int:
+def _substitutions(text: str) -> int:
     """The number of ways to read symbols of the text as letters, as in "p4$$w0rd"."""
     return math.prod(
         sum(symbol in text for symbol in symbols) or 1 for symbols in L33T_TABLE.values()
@@ -124,18 +123,18 @@ def _compute(function: Callable[..., T], *args: Any) -> T:
 
 
 def _verify(password: str, password_hash: str | None) -> Verdict:
-    spelling = normalize(password)
-    if _matches(spelling, password_hash):
+    normalized = normalize(password)
+    if _matches(normalized, password_hash):
         is_outdated = hasher.check_needs_rehash(password_hash or "")
         return Verdict.OUTDATED if is_outdated else Verdict.RIGHT
-    if spelling != password and _matches(password, password_hash):
+    if normalized != password and _matches(password, password_hash):
         return Verdict.OUTDATED
     return Verdict.WRONG
 
 
 def _matches(password: str, password_hash: str | None) -> bool:
     try:
-        return hasher.verify(password_hash or _hash_of_unknown(), password)
+        return hasher.verify(password_hash or _dummy_hash(hasher), password)
     except (VerificationError, InvalidHashError):
         return False
 
@@ -155,8 +154,7 @@ def _turn(of: threading.Semaphore) -> Iterator[None]:
         _callers.release()
 
 
-def _hash_of_unknown() -> str:
-    """A hash of random bytes with the current parameters, for accounts that do not exist."""
-    if hasher not in _unknown:
-        _unknown[hasher] = hasher.hash(os.urandom(32))
-    return _unknown[hasher]
+@cache
+def _dummy_hash(hasher: PasswordHasher) -> str:
+    """A hash of random bytes with the hasher's parameters, for accounts that do not exist."""
+    return hasher.hash(os.urandom(32))

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from movies.api import Access, Blueprint
 from movies.auth import service, tokens
 from movies.auth.emails import address_key
-from movies.auth.errors import INVALID_TOKEN, BadCredentials, PasswordChecksBusy
+from movies.auth.errors import TOKEN_ERRORS, InvalidCredentials, PasswordChecksBusy
 from movies.auth.schemas import (
     AccessTokenSchema,
     CredentialsSchema,
@@ -46,7 +46,7 @@ SIGN_IN_LIMITS = (
     "/token/",
     access=Access.ANYONE,
     limits=SIGN_IN_LIMITS,
-    raises=(BadCredentials, PasswordChecksBusy),
+    raises=(InvalidCredentials, PasswordChecksBusy),
 )
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenPairSchema)
@@ -59,7 +59,7 @@ def sign_in(credentials: dict[str, str]) -> Any:
     return service.sign_in(**credentials)
 
 
-@bp.post("/refresh/", access=Access.ANYONE, raises=INVALID_TOKEN)
+@bp.post("/refresh/", access=Access.ANYONE, raises=TOKEN_ERRORS)
 @bp.arguments(RefreshTokenSchema)
 @bp.response(200, AccessTokenSchema)
 def refresh_token(body: dict[str, str]) -> Any:
@@ -71,7 +71,7 @@ def refresh_token(body: dict[str, str]) -> Any:
     return service.refresh(body["refresh"])
 
 
-@bp.post("/verify/", access=Access.ANYONE, raises=INVALID_TOKEN)
+@bp.post("/verify/", access=Access.ANYONE, raises=TOKEN_ERRORS)
 @bp.arguments(TokenSchema)
 @bp.response(200, EmptySchema)
 def verify_token(body: dict[str, str]) -> Any:
@@ -84,7 +84,7 @@ def verify_token(body: dict[str, str]) -> Any:
     return {}
 
 
-@bp.post("/logout/", access=Access.ANYONE, raises=INVALID_TOKEN)
+@bp.post("/logout/", access=Access.ANYONE, raises=TOKEN_ERRORS)
 @bp.arguments(RefreshTokenSchema)
 @bp.response(204)
 def sign_out(body: dict[str, str]) -> None:

@@ -17,11 +17,10 @@ class Password(Text):
 
     min_length = 0
 
-    def __init__(self, description: str, example: str) -> None:
+    def __init__(self, description: str) -> None:
         metadata = {
             "format": "password",
             "description": description,
-            "example": example,
             "minLength": self.min_length,
             "maxLength": MAX_LENGTH,
         }
@@ -44,10 +43,8 @@ class NewPassword(Password):
 class CredentialsSchema(BaseSchema):
     """The email address and password of an account."""
 
-    email = Text(
-        required=True, validate=validate.Length(max=320), metadata={"example": "ada@example.com"}
-    )
-    password = Password("The password of the account", EXAMPLE_PASSWORD)
+    email = Text(required=True, validate=validate.Length(max=320))
+    password = Password("The password of the account")
 
     example = {"email": "ada@example.com", "password": EXAMPLE_PASSWORD}
 
@@ -57,23 +54,16 @@ class AccessTokenSchema(BaseSchema):
 
     access = fields.String(
         required=True,
-        metadata={
-            "description": "Access token: send it as `Authorization: Bearer <token>`",
-            "example": EXAMPLE_TOKEN,
-        },
+        metadata={"description": "Access token: send it as `Authorization: Bearer <token>`"},
     )
     token_type = fields.String(
         required=True,
         validate=validate.Equal("Bearer"),
-        metadata={"description": "Scheme of the `Authorization` header", "example": "Bearer"},
+        metadata={"description": "Scheme of the `Authorization` header"},
     )
     expires_in = fields.Integer(
         required=True,
-        metadata={
-            "description": "Lifetime of the access token in seconds",
-            "minimum": 1,
-            "example": 900,
-        },
+        metadata={"description": "Lifetime of the access token in seconds", "minimum": 1},
     )
 
     example = {"access": EXAMPLE_TOKEN, "token_type": "Bearer", "expires_in": 900}
@@ -84,10 +74,7 @@ class TokenPairSchema(AccessTokenSchema):
 
     refresh = fields.String(
         required=True,
-        metadata={
-            "description": "Refresh token: use it to get new access tokens, and to sign out",
-            "example": EXAMPLE_TOKEN,
-        },
+        metadata={"description": "Refresh token: use it to get new access tokens, and to sign out"},
     )
 
     example = {**AccessTokenSchema.example, "refresh": EXAMPLE_TOKEN}
@@ -96,7 +83,7 @@ class TokenPairSchema(AccessTokenSchema):
 class RefreshTokenSchema(BaseSchema):
     """A refresh token."""
 
-    refresh = Text(required=True, validate=TOKEN_LENGTH, metadata={"example": EXAMPLE_TOKEN})
+    refresh = Text(required=True, validate=TOKEN_LENGTH)
 
     example = {"refresh": EXAMPLE_TOKEN}
 
@@ -104,7 +91,7 @@ class RefreshTokenSchema(BaseSchema):
 class TokenSchema(BaseSchema):
     """A token of either type."""
 
-    token = Text(required=True, validate=TOKEN_LENGTH, metadata={"example": EXAMPLE_TOKEN})
+    token = Text(required=True, validate=TOKEN_LENGTH)
 
     example = {"token": EXAMPLE_TOKEN}
 

@@ -1,4 +1,4 @@
-"""Rules of signing in and out."""
+"""Business logic of signing in and out."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from sqlalchemy import Uuid, delete, insert, literal, select, update
 
 from movies.auth import passwords, tokens
 from movies.auth.emails import address_key
-from movies.auth.errors import BadCredentials
+from movies.auth.errors import InvalidCredentials
 from movies.auth.models import SignIn, User
 from movies.auth.passwords import Verdict
 from movies.database import UtcDateTime, now
@@ -21,14 +21,14 @@ PURGE_BATCH = 2000  # rows deleted in one transaction
 
 
 def sign_in(email: str, password: str) -> dict[str, Any]:
-    """New tokens, `access` and `refresh`. Raises BadCredentials, PasswordChecksBusy."""
+    """New tokens, `access` and `refresh`. Raises InvalidCredentials, PasswordChecksBusy."""
     user = db.session.execute(
         select(User.id, User.password_hash).where(User.email_key == address_key(email))
     ).one_or_none()
     db.session.rollback()  # no connection is held while hashing
     verdict = passwords.verify(password, user.password_hash if user else None)
     if verdict is Verdict.WRONG or user is None:
-        raise BadCredentials
+        raise InvalidCredentials
     password_hash = user.password_hash
     if verdict is Verdict.OUTDATED:
         password_hash = passwords.hash_password(password)
@@ -40,7 +40,7 @@ def sign_in(email: str, password: str) -> dict[str, Any]:
     sign_in_id = _begin(user.id, password_hash)
     ended = _end_oldest(user.id)
     db.session.commit()
-    tokens.forget(ended)
+    tokens.mark_revoked(ended)
     return tokens.issue(user.id, sign_in_id, "access", "refresh")
 
 
@@ -48,7 +48,7 @@ def _begin(user_id: int, password_hash: str) -> uuid.UUID:
     """Record a sign-in, unless the password was changed since it was verified.
 
     The user's row is locked, so that a simultaneous password change either ends this sign-in or
-    makes it fail. Raises BadCredentials.
+    makes it fail. Raises InvalidCredentials.
     """
     sign_in_id = uuid.uuid4()
     expires_at = now() + timedelta(seconds=current_app.config["JWT_REFRESH_TOKEN_EXPIRES"])
@@ -64,7 +64,7 @@ def _begin(user_id: int, password_hash: str) -> uuid.UUID:
     )
     if begun is None:
         db.session.rollback()
-        raise BadCredentials
+        raise InvalidCredentials
     return sign_in_id
 
 
@@ -90,13 +90,13 @@ def sign_out(token: str) -> None:
     identity = tokens.identify(token, "refresh")
     db.session.execute(delete(SignIn).where(SignIn.id == identity.sign_in_id))
     db.session.commit()
-    tokens.forget([identity.sign_in_id])
+    tokens.mark_revoked([identity.sign_in_id])
 
 
 def end_all(user_id: int) -> list[uuid.UUID]:
     """End all sign-ins of a user, in the caller's transaction.
 
-    Returns their ids. The caller passes them to `tokens.forget` after the commit.
+    Returns their ids. The caller passes them to `tokens.mark_revoked` after the commit.
     """
     ended = delete(SignIn).where(SignIn.user_id == user_id).returning(SignIn.id)
     return list(db.session.scalars(ended))

@@ -109,7 +109,7 @@ def remove_ratings(user_id: int) -> int:
     return len(gone)
 
 
-def disagreements() -> int:
+def count_wrong_movies() -> int:
     """The number of movies whose tally is not the count of their ratings."""
     ups, downs = _counted(RatingType.UPVOTE), _counted(RatingType.DOWNVOTE)
     counted = select(Movie, ups.label("ups"), downs.label("downs")).subquery()
@@ -128,7 +128,7 @@ def disagreements() -> int:
     return db.session.scalar(statement) or 0
 
 
-def miscount() -> int:
+def total_error() -> int:
     """By how much the running count of the movies with votes is too low; 0 if it is right."""
     return db.session.scalar(select(_missing())) or 0
 

@@ -8,8 +8,7 @@ from movies.auth.schemas import EXAMPLE_PASSWORD, NewPassword, Password
 from movies.schemas import BaseSchema, Id, ResourceUpdate, Text
 
 NAME_LENGTH = validate.Length(max=150)
-FIRST_NAME = {"description": "May be empty", "example": "Ada"}
-LAST_NAME = {"description": "May be empty", "example": "Lovelace"}
+NAME = {"description": "May be empty"}
 PASSWORD_RULE = "Must not be easy to guess; any characters are allowed"  # noqa: S105
 EXAMPLE_NEW_PASSWORD = "notes on the analytical engine"  # noqa: S105
 
@@ -31,12 +30,11 @@ class UserCreateSchema(BaseSchema):
         metadata={
             "format": "email",
             "description": "Identifies one account, regardless of letter case",
-            "example": "ada@example.com",
         },
     )
-    password = NewPassword(PASSWORD_RULE, EXAMPLE_PASSWORD)
-    first_name = Text(validate=NAME_LENGTH, metadata=FIRST_NAME)
-    last_name = Text(validate=NAME_LENGTH, metadata=LAST_NAME)
+    password = NewPassword(PASSWORD_RULE)
+    first_name = Text(validate=NAME_LENGTH, metadata=NAME)
+    last_name = Text(validate=NAME_LENGTH, metadata=NAME)
 
     example = {
         "email": "ada@example.com",
@@ -49,35 +47,23 @@ class UserCreateSchema(BaseSchema):
 class UserSchema(BaseSchema):
     """An account."""
 
-    id = Id(required=True, metadata={"example": 7})
+    id = Id(required=True)
     email = fields.String(
-        required=True,
-        metadata={
-            "format": "email",
-            "description": "As given at registration",
-            "example": "ada@example.com",
-        },
+        required=True, metadata={"format": "email", "description": "As given at registration"}
     )
-    first_name = fields.String(required=True, metadata=FIRST_NAME)
-    last_name = fields.String(required=True, metadata=LAST_NAME)
+    first_name = fields.String(required=True, metadata=NAME)
+    last_name = fields.String(required=True, metadata=NAME)
 
-    example = {
-        "id": 7,
-        "email": "ada@example.com",
-        "first_name": "Ada",
-        "last_name": "Lovelace",
-    }
+    example = {"id": 7, "email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace"}
 
 
 class UserUpdateSchema(ResourceUpdate):
     """The names to change. Read-only members are accepted and ignored."""
 
-    id = Id(dump_only=True, metadata={"example": 7})
-    email = fields.String(
-        dump_only=True, metadata={"format": "email", "example": "ada@example.com"}
-    )
-    first_name = Text(validate=NAME_LENGTH, metadata={**FIRST_NAME, "example": "Augusta Ada"})
-    last_name = Text(validate=NAME_LENGTH, metadata=LAST_NAME)
+    id = Id(dump_only=True)
+    email = fields.String(dump_only=True, metadata={"format": "email"})
+    first_name = Text(validate=NAME_LENGTH, metadata=NAME)
+    last_name = Text(validate=NAME_LENGTH, metadata=NAME)
 
     example = {"first_name": "Augusta Ada"}
 
@@ -85,7 +71,7 @@ class UserUpdateSchema(ResourceUpdate):
 class PasswordUpdateSchema(BaseSchema):
     """A password change."""
 
-    current_password = Password("The current password", EXAMPLE_PASSWORD)
-    new_password = NewPassword(PASSWORD_RULE, EXAMPLE_NEW_PASSWORD)
+    current_password = Password("The current password")
+    new_password = NewPassword(PASSWORD_RULE)
 
     example = {"current_password": EXAMPLE_PASSWORD, "new_password": EXAMPLE_NEW_PASSWORD}

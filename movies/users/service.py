@@ -1,4 +1,4 @@
-"""Rules of accounts: registration, changes and deletion."""
+"""Business logic of accounts: registration, changes and deletion."""
 
 import time
 from typing import Any
@@ -121,7 +121,7 @@ def change_password(user_id: int, current_password: str, new_password: str) -> N
         raise WrongPassword
     ended = auth.end_all(user_id)
     db.session.commit()
-    tokens.forget(ended)
+    tokens.mark_revoked(ended)
 
 
 def remove(user_id: int) -> None:
@@ -158,7 +158,7 @@ def _remove_batch(user_id: int) -> bool:
         else:
             user.close()
     db.session.commit()
-    tokens.forget(ended)
+    tokens.mark_revoked(ended)
     return user is None
 
 

@@ -15,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from config import Config
-from movies.auth.keys import key_id
+from movies.auth.tokens import key_id
 
 ME = "/api/v1/users/me/"
 SECRET = "a secret of the tests that is long enough"
@@ -54,9 +54,7 @@ def status(client: FlaskClient, token: str) -> int:
     return client.get(ME, headers={"Authorization": f"Bearer {token}"}).status_code
 
 
-def test_a_token_of_the_forger_without_changes_is_accepted(
-    client: FlaskClient, forge: Forge
-) -> None:
+def test_an_unmodified_forged_token_is_accepted(client: FlaskClient, forge: Forge) -> None:
     """The refusals below mean something only if this one is accepted."""
     assert status(client, forge()) == 200
 

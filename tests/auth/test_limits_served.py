@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 TOKEN = "/api/v1/auth/token/"
 REGISTER = "/api/v1/users/register/"
-COSTLY = "4@8({[<369&1!|0$57+%2" * 6  # one of those that take longest to judge
+COSTLY = "4@8({[<369&1!|0$57+%2" * 6  # one of those that take longest to check
 ADA = {"email": "ada@example.com", "password": PASSWORD}  # whom the server has registered
 networks = count(1)
 
@@ -65,7 +65,7 @@ def test_an_ipv6_network_has_one_limit(app: Served) -> None:
 
 @pytest.mark.parametrize("app", ["file"], indirect=True)
 def test_slow_password_checks_do_not_block_registration(app: Served) -> None:
-    """They are judged at registrations and at password changes. A slow one would delay all."""
+    """They are checked at registrations and at password changes. A slow one would delay all."""
     user = app.sign_in("slow@example.com")
 
     def register(number: int) -> int:

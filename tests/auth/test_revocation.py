@@ -41,8 +41,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the cached sign-ins. The caches are empty."""
     clock = Clock()
-    live: TTLCache[str, Identity] = TTLCache(100, ttl=auth_tokens.LIVE_FOR, timer=clock)
-    monkeypatch.setattr(auth_tokens, "_live", live)
+    live: TTLCache[str, Identity] = TTLCache(100, ttl=auth_tokens.VALID_FOR, timer=clock)
+    monkeypatch.setattr(auth_tokens, "_valid", live)
     return clock
 
 
@@ -270,7 +270,7 @@ def test_a_request_just_before_the_commit_does_not_keep_a_token_valid(
     seen: list[int] = []
 
     def request() -> None:
-        auth_tokens._live.clear()
+        auth_tokens._valid.clear()
         seen.append(app.test_client().get(ME, headers=bearer(tokens)).status_code)
 
     def before_commit(_session: Any) -> None:

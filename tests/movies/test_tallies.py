@@ -85,7 +85,7 @@ def counted(app: Flask, movie_id: str = MOVIES[0]) -> tuple[int, int]:
 
 def wrong(app: Flask) -> int:
     with app.app_context():
-        return tallies.disagreements()
+        return tallies.count_wrong_movies()
 
 
 def corrupt(app: Flask, **values: Any) -> None:
@@ -214,9 +214,9 @@ def test_a_rebuild_counts_every_movie(app: Flask, monkeypatch: pytest.MonkeyPatc
         record(sample_movies())
         db.session.execute(update(Movie).values(upvotes=3))
         db.session.commit()
-        assert tallies.disagreements() == 104
+        assert tallies.count_wrong_movies() == 104
         assert tallies.rebuild() == 104
-        assert tallies.disagreements() == 0
+        assert tallies.count_wrong_movies() == 0
 
 
 def test_tallies_can_be_rebuilt_while_votes_are_cast(app: Flask) -> None:

@@ -41,7 +41,9 @@ FRESH = Page(0, [], fetched_at=1000, expires_at=1060)
         (Freshness(only_if_cached=True), 1000, None),
     ],
 )
-def test_what_is_accepted(accepted: Freshness, now: float, refusal: str | None) -> None:
+def test_refusal_depends_on_age_and_directives(
+    accepted: Freshness, now: float, refusal: str | None
+) -> None:
     assert accepted.refusal(FRESH, now) == refusal
 
 
@@ -56,7 +58,7 @@ def test_no_cache_asks_november_7(client: Client, stand_in: StandIn) -> None:
     assert len(stand_in.requests) == 2
 
 
-def test_max_age_is_satisfied_by_a_young_page(
+def test_max_age_is_satisfied_by_a_recent_page(
     client: Client, stand_in: StandIn, clock: time_machine.Traveller
 ) -> None:
     search(client)

@@ -33,9 +33,7 @@ def search(client: Client, query: str = QUERY) -> str:
 
 
 @pytest.mark.parametrize("text", [text for text in TEXTS if text], ids=ascii)
-def test_every_text_reaches_the_provider_exactly(
-    make_client: Make, stand_in: StandIn, text: str
-) -> None:
+def test_every_query_is_sent_unchanged(make_client: Make, stand_in: StandIn, text: str) -> None:
     client = make_client(memory=0)
     assert [search(client, text), search(client, text)] == ["miss", "hit"]
     assert [query_parameters(target)["query"] for target in stand_in.requests] == [text]
@@ -101,7 +99,7 @@ def test_an_entry_that_cannot_be_decoded_is_a_miss(uncached: Make) -> None:
     assert [search(client), search(client)] == ["miss", "hit"]
 
 
-def test_a_redis_that_is_away_is_a_miss(make_client: Make, stand_in: StandIn) -> None:
+def test_an_unreachable_redis_is_a_miss(make_client: Make, stand_in: StandIn) -> None:
     """Each search asks the provider, and each failure is counted."""
     client = make_client(redis=unreachable_redis(), memory=0)
     errors = counted("november7_cache_store_errors_total")

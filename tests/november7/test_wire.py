@@ -60,7 +60,7 @@ def send(transport: Transport, url: str, timeout: float = LIMIT) -> Response:
         ("html", BadResponse),
     ],
 )
-def test_a_lasting_fault_has_its_kind_and_does_not_quote_the_provider(
+def test_a_permanent_fault_raises_its_exception_and_does_not_quote_the_provider(
     transport: Transport, stand_in: StandIn, kind: str, failure: type[Unavailable]
 ) -> None:
     stand_in.faults = Faults(**{kind: 1})  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_a_provider_that_is_too_slow_is_given_up_at_the_deadline(
         *("hang", "drip", "drip_headers", "bad_movie"),
     ],
 )
-def test_a_fault_that_passes_is_absorbed(
+def test_a_temporary_fault_is_retried(
     transport: Transport, stand_in: StandIn, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that gets no answer leaves time for another."""

@@ -44,7 +44,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 def miscounts(app: Flask) -> tuple[int, int]:
     with app.app_context():
-        return tallies.disagreements(), tallies.miscount()
+        return tallies.count_wrong_movies(), tallies.total_error()
 
 
 def test_a_large_account_is_deleted_with_all_its_ratings(

@@ -192,7 +192,7 @@ def test_votes_of_a_deleted_account_are_not_counted(
     movie = client.get(f"/api/v1/movies/{movie_id}/", headers=eve).get_json()
     assert (movie["upvotes"], movie["downvotes"]) == (0, 1)
     with app.app_context():
-        assert tallies.disagreements() == 0
+        assert tallies.count_wrong_movies() == 0
 
 
 def test_the_id_of_a_deleted_account_is_never_reused(

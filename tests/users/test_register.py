@@ -176,8 +176,10 @@ def test_a_password_may_have_any_characters(client: FlaskClient, password: str) 
     assert client.post("/api/v1/auth/token/", json=credentials).status_code == 200
 
 
-def test_each_password_is_judged_with_the_hints_of_its_user(request: pytest.FixtureRequest) -> None:
-    """Even if several are judged at the same time."""
+def test_each_password_is_checked_with_the_hints_of_its_user(
+    request: pytest.FixtureRequest,
+) -> None:
+    """Even if several are checked at the same time."""
     request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
     sys.setswitchinterval(1e-6)  # seconds for which a thread runs
     words = [f"zqx{number}vkjw{number * 7}" for number in range(40)]
@@ -190,17 +192,17 @@ def test_each_password_is_judged_with_the_hints_of_its_user(request: pytest.Fixt
         assert all(pool.map(is_weak, words))
 
 
-def test_a_request_that_cannot_judge_in_time_is_429(
+def test_a_request_that_cannot_check_a_password_in_time_is_429(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passwords, "TURN_TIMEOUT", 0.01)
-    monkeypatch.setattr(passwords, "_judge", threading.Semaphore(0))
+    monkeypatch.setattr(passwords, "_checker", threading.Semaphore(0))
     answer = client.post(REGISTER, json=account())
     assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (429, True)
 
 
 @pytest.mark.parametrize(
-    ("password", "judged"),
+    ("password", "checked"),
     [
         ("correct horse battery staple and more", 32),
         ("1234567890" * 3, 25),
@@ -209,8 +211,8 @@ def test_a_request_that_cannot_judge_in_time_is_429(
         ("💃" * 128, 32),
     ],
 )
-def test_judging_a_password_has_a_bounded_cost(
-    monkeypatch: pytest.MonkeyPatch, password: str, judged: int
+def test_the_check_of_a_password_has_a_bounded_cost(
+    monkeypatch: pytest.MonkeyPatch, password: str, checked: int
 ) -> None:
     looked_up: list[str] = []
     dictionary_match = matching.dictionary_match
@@ -221,7 +223,7 @@ def test_judging_a_password_has_a_bounded_cost(
 
     monkeypatch.setattr(matching, "dictionary_match", count)
     passwords.weakness(password, [])
-    assert len(looked_up[0]) >= judged
+    assert len(looked_up[0]) >= checked
     assert sum(len(text) ** 2 for text in looked_up) <= 3 * passwords.MAX_EFFORT
 
 
