@@ -132,11 +132,6 @@ def _refer_to_rating_type(_converter: Any, field: Any, *, ret: dict[str, Any]) -
 
 
 MANUAL = Path(__file__).with_name("manual.md")
-# The settings that the manual and the description of the token quote: `{NOVEMBER7_DEADLINE}`.
-QUOTED = (
-    *("JWT_ACCESS_TOKEN_EXPIRES", "JWT_REFRESH_TOKEN_EXPIRES"),
-    *("NOVEMBER7_TTL", "NOVEMBER7_STALE", "NOVEMBER7_DEADLINE"),
-)
 BEARER = (
     "The access token from `POST /api/v1/auth/token/`, without the word “Bearer”. It is valid for "
     "{JWT_ACCESS_TOKEN_EXPIRES}. Get a new one from `POST /api/v1/auth/refresh/`."
@@ -149,9 +144,8 @@ def outline(config: Mapping[str, Any]) -> dict[str, Any]:
     """The document before the endpoints are added, as arguments of APISpec."""
 
     def filled_in(text: str) -> str:
-        for name in QUOTED:
-            text = text.replace(f"{{{name}}}", in_words(config[name]))
-        return text
+        """The text with durations for the names of settings, such as `{NOVEMBER7_DEADLINE}`."""
+        return re.sub(r"\{([A-Z0-9_]+)\}", lambda name: in_words(config[name[1]]), text)
 
     bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     return {

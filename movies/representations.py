@@ -33,7 +33,8 @@ def finish(response: Response) -> Response:
         is_api = path.startswith(API)
         if "Cache-Control" not in headers:
             headers.add("Cache-Control", "private, no-cache" if is_api else "no-cache")
-        tag = headers.get("ETag", "").removeprefix("W/").strip('"') or _hash(response.get_data())
+        tag = headers.get("ETag", "").removeprefix("W/").strip('"')
+        tag = tag or sha256(response.get_data()).hexdigest()[:32]  # SHA-256 is fast in hardware
     is_compressed = not path.startswith(TOKENS) and _negotiate_gzip(response)
     if tag:
         headers["ETag"] = f'"{tag}{GZIP_SUFFIX}"' if is_compressed else f'"{tag}"'
@@ -42,10 +43,6 @@ def finish(response: Response) -> Response:
     if is_compressed:
         _compress(response, tag)
     return response
-
-
-def _hash(body: bytes) -> str:
-    return sha256(body).hexdigest()[:32]  # processors have instructions for SHA-256
 
 
 def _is_known(tag: str) -> bool:
