@@ -86,9 +86,8 @@ class MovieId(fields.UUID):
 class Id(fields.Integer):
     """The id of a user or a rating: a 64-bit integer."""
 
-    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        described = {"format": "int64", "minimum": 1, **(metadata or {})}
-        super().__init__(metadata=described, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"format": "int64", "minimum": 1}, **kwargs)
 
 
 class Timestamp(fields.AwareDateTime):

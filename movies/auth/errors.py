@@ -25,6 +25,7 @@ class RevokedToken(NotAuthenticated):
     """The token's sign-in has ended, or its account was deleted."""
 
 
+# The possible errors of a token that was sent.
 TOKEN_ERRORS = (MalformedToken, WrongTokenType, ExpiredToken, RevokedToken)
 
 

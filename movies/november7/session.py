@@ -99,9 +99,7 @@ class ProviderSession:
         # As requests spells it, so that equal URLs share entries.
         self.url = self._session.prepare_request(Request("GET", url)).url or url
 
-    def fetch(
-        self, key: BlockKey, *, timeout: float, needs_complete: Callable[[], bool] = lambda: False
-    ) -> Page:
+    def fetch(self, key: BlockKey, *, timeout: float, needs_complete: Callable[[], bool]) -> Page:
         """Ask the provider for a block and store its answer. Raises Unavailable.
 
         `timeout`: seconds for all attempts together. `needs_complete`: called after the

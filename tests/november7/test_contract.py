@@ -172,15 +172,15 @@ def test_unknown_members_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling",
+    "written",
     [
         "ABCDEF01-2345-4678-9ABC-DEF012345678",
         "abcdef01234546789abcdef012345678",
         "{abcdef01-2345-4678-9abc-def012345678}",
     ],
 )
-def test_ids_are_in_lower_case_with_hyphens(spelling: str) -> None:
-    kept = stored(of_one(id=spelling))["items"][0]["id"]
+def test_ids_are_in_lower_case_with_hyphens(written: str) -> None:
+    kept = stored(of_one(id=written))["items"][0]["id"]
     assert kept == "abcdef01-2345-4678-9abc-def012345678"
 
 

@@ -285,7 +285,7 @@ def test_a_thread_that_cannot_start_is_started_by_the_next_search(
     assert eventually(lambda: not client.breaker.is_open)
 
 
-def test_the_thread_survives_a_defect(
+def test_the_thread_survives_an_unexpected_error(
     client: Client, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged, and the next round begins."""

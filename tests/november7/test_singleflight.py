@@ -72,7 +72,7 @@ def test_a_failure_reaches_everyone_who_waits(
     assert {getattr(caller.exception(), "retry_after", 0) for caller in callers} == {7}
 
 
-def test_a_defect_in_a_fetch_reaches_the_caller(
+def test_an_unexpected_error_of_a_fetch_reaches_the_caller(
     make_single_flight: Callable[..., SingleFlight],
 ) -> None:
     with pytest.raises(ZeroDivisionError):
