@@ -13,6 +13,7 @@ from movies.auth.routes import bp as auth_bp
 from movies.error_handlers import register_error_handlers
 from movies.extensions import api, db, jwt, migrate
 from movies.logs import configure_logging
+from movies.movies import service
 from movies.movies.registry import record_or_log
 from movies.movies.routes import bp as movies_bp
 from movies.users.routes import bp as users_bp
@@ -41,6 +42,7 @@ def create_app(name: str = MOVIES_CONFIG, overrides: Mapping[str, Any] | None = 
     health.init_app(app)
     register_error_handlers(app)
     provider.init_app(app, on_fetch=record_or_log)
+    service.init_app(app)
     cli.init_app(app)
     tracing.init_app(app)
     access_log.init_app(app)

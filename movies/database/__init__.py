@@ -6,10 +6,11 @@ statements of `movies.movies`, and the migrations.
 `types`: base class and column types. `connections`: options, pools and timeouts.
 `hosts`: which address is connected to first. `stalls`: servers that do not respond.
 `outages`: what an error means.
-`statements`: how they are compiled. `execution`: how they are run.
+`statements`: how they are compiled. `execution`: how they are run. `batches`: how reads share them.
 `extension`: the object that the other packages use.
 """
 
+from movies.database.batches import Batches
 from movies.database.connections import (
     READS,
     bind,
@@ -26,6 +27,7 @@ from movies.database.types import Base, BigId, UtcDateTime, now
 __all__ = [
     "READS",
     "Base",
+    "Batches",
     "BigId",
     "Database",
     "ServerStalled",

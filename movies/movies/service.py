@@ -1,17 +1,18 @@
 """Rules of movies and ratings."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from flask import Flask, current_app
 from sqlalchemy import (
     JSON,
+    BigInteger,
     BindParameter,
     String,
     Uuid,
     and_,
-    any_,
     bindparam,
     cast,
     func,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from movies import provider
-from movies.database import Statement
+from movies.database import Batches, Statement
 from movies.extensions import db
 from movies.movies import registry, tallies, votes
 from movies.movies.models import VOTED, Movie, Rating, RatingType
@@ -31,15 +32,21 @@ from movies.paging import listing
 _USER: BindParameter[int] = bindparam("user_id")
 _VOTES = (Movie.upvotes, Movie.downvotes, Rating.id.label("rating_id"), Rating.rating_type)
 _IS_MINE = and_(Rating.movie_id == Movie.id, Rating.user_id == _USER)
-# The ids are one parameter: an array on PostgreSQL, JSON on SQLite, which stores ids without
-# hyphens. Ids are text, as in a page.
-_WANTED = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
+# PostgreSQL reads for several users at once; SQLite needs no round trip that they could share.
+# Ids are text, as in a page. SQLite stores them without hyphens.
+_PAIR = func.unnest(
+    bindparam("user_ids", type_=ARRAY(BigInteger)), bindparam("movie_ids", type_=ARRAY(Uuid))
+)
+_PAIRS = _PAIR.table_valued("user_id", "movie_id").render_derived()
+_IDS = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
 _VOTES_OF = Statement(
-    select(cast(Movie.id, String), *_VOTES)
-    .outerjoin(Rating, _IS_MINE)
-    .where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
-    sqlite=select(_WANTED.c.value.label("id"), *_VOTES)
-    .join(Movie, type_coerce(Movie.id, String) == func.replace(_WANTED.c.value, "-", ""))
+    select(_PAIRS.c.user_id, cast(Movie.id, String), *_VOTES)
+    .join(Movie, Movie.id == _PAIRS.c.movie_id)
+    .outerjoin(
+        Rating, and_(Rating.user_id == _PAIRS.c.user_id, Rating.movie_id == _PAIRS.c.movie_id)
+    ),
+    sqlite=select(_USER, _IDS.c.value.label("id"), *_VOTES)
+    .join(Movie, type_coerce(Movie.id, String) == func.replace(_IDS.c.value, "-", ""))
     .outerjoin(Rating, _IS_MINE),
 )
 _DESCRIPTION = ("id", "title", "description", "image_url", "rating")
@@ -78,11 +85,35 @@ def search(
     `options` are those of `Client.search`. Raises Unavailable, NotCached.
     """
     page = provider.client().search(query, skip=skip, limit=limit, caller=user_id, **options)
-    movie_ids = [movie["id"] for movie in page.movies]
-    rows = db.fetch_all(_VOTES_OF, user_id=user_id, movie_ids=movie_ids)
-    row_of = {row.id: row for row in rows}
+    row_of = _votes_of(user_id, [movie["id"] for movie in page.movies])
     movies = [_with_votes(movie, row_of.get(movie["id"])) for movie in page.movies]
     return page, movies
+
+
+def _votes_of(user_id: int, movie_ids: list[str]) -> dict[str, Any]:
+    """The votes of recorded movies, by the movie's id, as rows with the columns of _VOTES."""
+    if db.engine.dialect.name == "sqlite":
+        rows = db.fetch_all(_VOTES_OF, user_id=user_id, movie_ids=movie_ids)
+        return {row.id: row for row in rows}
+    batches: Batches[Any, dict[str, Any]] = current_app.extensions["votes"]
+    return batches.read((user_id, movie_ids))
+
+
+def _votes_of_users(wanted: Sequence[tuple[int, list[str]]]) -> list[dict[str, Any]]:
+    """The votes for each user and their movies, in the form of `_votes_of`."""
+    found: dict[int, dict[str, Any]] = {user_id: {} for user_id, _ in wanted}
+    for row in db.fetch_all(
+        _VOTES_OF,
+        user_ids=[user_id for user_id, movie_ids in wanted for _ in movie_ids],
+        movie_ids=[movie_id for _, movie_ids in wanted for movie_id in movie_ids],
+    ):
+        found[row.user_id][row.id] = row
+    return [found[user_id] for user_id, _ in wanted]
+
+
+def init_app(app: Flask) -> None:
+    """Let the searches of an application share statements."""
+    app.extensions["votes"] = Batches(_votes_of_users)
 
 
 def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:

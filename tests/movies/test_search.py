@@ -1,12 +1,14 @@
 """Searching: the movies that November 7 finds, with their current votes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import pytest
 from accounts import Accounts
+from crowd import at_once
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -90,6 +92,29 @@ def test_my_rating_is_null_for_users_who_have_not_voted(
     client.put(f"{SEARCH}{movie['id']}/rating/", json={"rating_type": "UPVOTE"}, headers=mine)
     seen = client.get(f"{SEARCH}?query=fargo", headers=theirs).get_json()["results"][0]
     assert (seen["upvotes"], seen["my_rating"]) == (1, None)
+
+
+def test_users_who_search_at_the_same_time_see_their_own_votes_at_once(
+    app: Flask, auth: Accounts
+) -> None:
+    """On different pages and with ratings of their own, although they share statements."""
+    users = [auth.headers() for _ in range(8)]
+
+    def vote_and_search(number: int) -> None:
+        client, headers = app.test_client(), users[number]
+        for turn in range(15):
+            wanted = {"query": "a", "page": number % 3 + 1, "page_size": 10}
+            movies = client.get(SEARCH, query_string=wanted, headers=headers).get_json()["results"]
+            movie = movies[turn % 10]
+            rating_type = ("UPVOTE", "DOWNVOTE")[(turn + number) % 2]
+            at = f"{SEARCH}{movie['id']}/rating/"
+            rating = client.put(at, json={"rating_type": rating_type}, headers=headers).get_json()
+            movies = client.get(SEARCH, query_string=wanted, headers=headers).get_json()["results"]
+            seen = next(each for each in movies if each["id"] == movie["id"])
+            assert seen["my_rating"] == {"id": rating["id"], "rating_type": rating_type}
+            assert seen["upvotes" if rating_type == "UPVOTE" else "downvotes"] > 0
+
+    at_once(partial(vote_and_search, number) for number in range(len(users)))
 
 
 @pytest.mark.parametrize("size", [1, 100])
