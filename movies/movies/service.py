@@ -45,7 +45,7 @@ _VOTES_OF = Statement(
     .outerjoin(
         Rating, and_(Rating.user_id == _PAIRS.c.user_id, Rating.movie_id == _PAIRS.c.movie_id)
     ),
-    sqlite=select(_USER, _IDS.c.value.label("id"), *_VOTES)
+    sqlite=select(_IDS.c.value.label("id"), *_VOTES)
     .join(Movie, type_coerce(Movie.id, String) == func.replace(_IDS.c.value, "-", ""))
     .outerjoin(Rating, _IS_MINE),
 )
