@@ -24,7 +24,7 @@ from stand_in.server import Faults, StandIn
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "only for measurements, and long enough"
-USERS = 60  # more than 1,200 requests a minute each would be refused
+USERS = 120  # more than 1,200 requests a minute each would be refused
 API = "/api/v1"
 POSTGRESQL_BINARIES = "/usr/lib/postgresql/*/bin"
 
@@ -141,6 +141,7 @@ class Api:
             "INSTANCE_DIR": str(directory / "instance"),
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
+            "TRUSTED_PROXIES": "1",
             **self.settings,
         }
         self.tokens: list[str] = []
