@@ -2,9 +2,10 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import requests
@@ -100,13 +101,15 @@ def direct(base: str) -> Search:
     return search
 
 
-def through_api(url: str, token: str) -> Search:
-    """Searches at Movies API."""
-    session = pooled_session()
-    session.headers["Authorization"] = f"Bearer {token}"
+def through_api(url: str, tokens: Sequence[str]) -> Search:
+    """Searches at Movies API, by the users of the tokens in turn."""
+    session, turns = pooled_session(), cycle(tokens)
 
     def search(query: str) -> tuple[int, object]:
-        answer = session.get(f"{url}/api/v1/movies/", params={"query": query}, timeout=60)
+        headers = {"Authorization": f"Bearer {next(turns)}"}
+        answer = session.get(
+            f"{url}/api/v1/movies/", params={"query": query}, headers=headers, timeout=60
+        )
         if answer.status_code != 200:
             return answer.status_code, None
         return 200, [movie["title"] for movie in answer.json()["results"]]
@@ -153,12 +156,12 @@ def run(stack: Stack) -> list[Row]:
     for name, broken in (("refusals", {}), ("refusals and broken bodies", BROKEN)):
         provider = stack.provider(**FAULTS, **broken)
         unlimited = {"NOVEMBER7_URL": provider.url, "RATELIMIT_ENABLED": "false"}
-        api = stack.api({**unlimited, **stack.services()}, users=1)
+        api = stack.api({**unlimited, **stack.services()}, users=CLIENTS)
         gateways = {
             "November 7": direct(provider.url),
             "nginx cache": direct(nginx(stack, provider.url, retries=False)),
             "nginx cache, three retries": direct(nginx(stack, provider.url, retries=True)),
-            "Movies API": through_api(api.url, api.tokens[0]),
+            "Movies API": through_api(api.url, api.tokens),
         }
         for gateway, search in gateways.items():
             queries = [
