@@ -183,7 +183,7 @@ class StandIn:
         """Listen, and answer in the background. Raises OSError if the port is in use."""
         server = _Server(self, (self.host, self.port))
         self.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
         self._server = server
 
     def stop(self) -> None:

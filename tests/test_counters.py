@@ -299,6 +299,7 @@ class NoStore(SQLiteStore):
         raise RedisError("there is no Redis")
 
 
+@pytest.mark.slow
 def test_a_hit_costs_the_same_however_many_keys_a_process_remembers() -> None:
     """In CPU time, compared with that of a process that has few."""
 

@@ -148,6 +148,7 @@ def test_an_access_token_expires_after_its_lifetime_and_the_leeway(
 
 
 @pytest.mark.parametrize("seconds", [0.2, 2.0, LEEWAY])
+@pytest.mark.slow
 def test_a_fresh_token_is_valid_on_an_instance_whose_clock_is_behind(
     make_app: Callable[..., Flask], seconds: float
 ) -> None:

@@ -215,6 +215,7 @@ def test_processes_share_their_counts(limited: MakeApp, store: dict[str, str]) -
     assert sign_in(second).status_code == 429
 
 
+@pytest.mark.slow
 def test_the_store_contains_no_email_address(
     limited: MakeApp, redis: Redis, redis_url: str
 ) -> None:

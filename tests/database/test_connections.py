@@ -74,6 +74,7 @@ def test_a_writable_server_is_chosen_among_several(
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_callers_beyond_the_limit_are_refused_at_once(
     private_server: PrivatePostgresql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

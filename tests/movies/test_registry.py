@@ -227,6 +227,7 @@ def test_a_page_of_1000_movies_can_be_recorded(app: Flask) -> None:
     assert count == 1000
 
 
+@pytest.mark.slow
 def test_a_search_succeeds_while_its_movies_are_locked(
     app: Flask, client: FlaskClient, auth: Accounts, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -149,6 +149,7 @@ def test_misses_do_not_count_as_forced_fetches(search: Search) -> None:
         assert source(response) == ("fwd=miss", "0")
 
 
+@pytest.mark.slow
 def test_prefer_wait_limits_the_wait(search: Search, stand_in: StandIn) -> None:
     """The fetch continues, so a later search finds its result."""
     stand_in.faults = Faults(latency=(0.3, 0.3))

@@ -117,6 +117,7 @@ def test_200_concurrent_votes_are_each_counted_once(app: Flask) -> None:
     assert wrong(app) == 0
 
 
+@pytest.mark.slow
 def test_concurrent_votes_of_few_users_leave_correct_tallies(app: Flask) -> None:
     """Votes are set, created, changed and cleared at the same time."""
     dice = random.Random(7)

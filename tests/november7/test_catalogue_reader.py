@@ -60,6 +60,7 @@ def test_a_walk_takes_no_stale_block(
     assert len(stand_in.requests) == 2
 
 
+@pytest.mark.slow
 def test_a_walk_ends_at_the_deadline_of_a_block(client: Client, stand_in: StandIn) -> None:
     stand_in.faults = Faults(hang=1)
     client.deadline = SHORT

@@ -245,6 +245,7 @@ def test_a_bulkhead_of_one_answers_all_searches(
     assert stand_in.most_in_flight == 1
 
 
+@pytest.mark.slow
 def test_a_fetch_that_waited_too_long_in_the_queue_does_not_open_the_breaker(
     client: Client, stand_in: StandIn
 ) -> None:

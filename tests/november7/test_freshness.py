@@ -158,6 +158,7 @@ def test_a_page_of_two_blocks_is_forced_once(
 # How long a caller waits
 
 
+@pytest.mark.slow
 def test_a_caller_who_waits_briefly_leaves_the_fetch_running(
     make_client: Callable[..., Client], stand_in: StandIn
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_caller_who_waits_briefly_leaves_the_fetch_running(
     assert len(stand_in.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_wait_beyond_the_deadline_ends_at_the_deadline(client: Client, stand_in: StandIn) -> None:
     stand_in.faults = Faults(hang=1)
     client.deadline = SHORT

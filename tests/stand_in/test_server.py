@@ -89,6 +89,7 @@ def test_one_connection_carries_several_requests(stand_in: StandIn) -> None:
         assert connection.sock is kept
 
 
+@pytest.mark.slow
 def test_hundreds_of_simultaneous_connections_are_answered(stand_in: StandIn) -> None:
     connections = [connect(stand_in) for _ in range(200)]
     for connection in connections:
@@ -201,6 +202,7 @@ def test_a_bad_movie_is_one_of_the_page(stand_in: StandIn, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("dripping", [Faults(drip=1), Faults(drip_headers=1)])
+@pytest.mark.slow
 def test_dripping_answers_arrive_a_byte_at_a_time(stand_in: StandIn, dripping: Faults) -> None:
     stand_in.faults = replace(dripping, drip_interval=0.001)
     arrived = exchange(stand_in)
