@@ -91,9 +91,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         server, port = _plain(accepted.getsockname())
         server = f"[{server}]" if ":" in server else server  # RFC 3875 section 4.1.14
         conn = TConn(self.cfg, ClientSocket(accepted), _plain(address), (server, port))
-        conn.timeout = time.monotonic() + REQUEST_TIMEOUT
-        self.pending_conns.append(conn)
-        self._watch(conn, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        self._await_request(conn)
 
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         """Read what has arrived; give a new connection to a thread once its request is complete."""
@@ -106,6 +104,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         if conn.sock.fill():
             super().on_client_socket_readable(conn, client)
+        elif conn.sock.has_begun:  # it is no longer idle
+            self.poller.unregister(client)
+            self.keepalived_conns.remove(conn)
+            self._await_request(conn)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Have a thread answer the request. If no more threads can be started, it waits for one."""
@@ -154,6 +156,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._linger(conn)
             elif conn.sock.has_request:  # pipelined: no event will announce it
                 self.enqueue_req(conn)
+            elif conn.sock.has_begun:
+                self._await_request(conn)
             else:
                 super().finish_request(conn, fs)
         except (OSError, ValueError):  # closed already, by the client or by gunicorn
@@ -196,6 +200,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _publish_count(self) -> None:
         count = self.nr_conns if self.alive else NO_WORKER
         connection_counts[self.age % len(connection_counts)] = count
+
+    def _await_request(self, conn: TConn) -> None:
+        """Wait on the main loop until the client has sent a complete request."""
+        conn.timeout = time.monotonic() + REQUEST_TIMEOUT
+        self.pending_conns.append(conn)
+        self._watch(conn, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def _watch(self, conn: TConn, events: int, callback: Any) -> None:
         conn.sock.setblocking(False)

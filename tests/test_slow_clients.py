@@ -44,6 +44,19 @@ def silent(app: Served) -> Iterator[socket.socket]:
 
 
 @pytest.fixture(scope="module", autouse=True)
+def silent_later(app: Served) -> Iterator[socket.socket]:
+    """A client that sends a request and half of another, before all tests, and nothing more."""
+    with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
+        client.settimeout(30)
+        client.sendall(LIVE + b"\r\n")
+        response = b""
+        while not response.endswith(b"}"):
+            response += client.recv(65536)
+        client.sendall(LIVE)
+        yield client
+
+
+@pytest.fixture(scope="module", autouse=True)
 def stalled(app: Served) -> Iterator[socket.socket]:
     """A client that sends half a large body before all tests, and nothing more."""
     with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
@@ -227,6 +240,12 @@ def test_a_client_that_sends_half_a_request_gets_408(app: Served, silent: socket
     head, body = response_of(silent)
     assert (head.split()[1], json.loads(body)["status"]) == (b"408", 408)
     assert app.metric('http_requests_total{method="other",route="refused",status="408"}') >= 1
+
+
+def test_a_client_that_sends_half_a_second_request_gets_408(silent_later: socket.socket) -> None:
+    """An idle connection would be kept for longer, and closed without a response."""
+    head, _ = response_of(silent_later)
+    assert head.split()[1] == b"408"
 
 
 def test_a_client_that_sends_half_a_large_body_gets_400(stalled: socket.socket) -> None:

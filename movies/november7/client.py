@@ -115,7 +115,8 @@ class Client:
             if not is_forced and (block is not None or accept.always_fetches):
                 is_forced = True
                 before_forced_fetch()
-            page = self._fetch(key, deadline, now if block else None, caller, until)
+            since = now if block is not None or accept.always_fetches else None
+            page = self._fetch(key, deadline, since, caller, until)
             parts.append((key, replace(page, reason=reason or "miss")))
         return joined(parts, skip, limit)
 
@@ -176,9 +177,13 @@ class Client:
         `deadline` is that of the fetch, `until` that of the caller if it is another. An answer that
         another process stores meanwhile counts if it is newer than `since`, a Unix time.
         """
-        call, is_joined = self._submit(key, deadline, caller, since=since)
-        page: Page = self._single_flight.wait(call, until or deadline, caller)
-        return replace(page, source="collapsed") if is_joined else page
+        while True:
+            call, is_joined = self._submit(key, deadline, caller, since=since)
+            page: Page = self._single_flight.wait(call, until or deadline, caller)
+            if not is_joined or (since is None and page.source == "hit"):
+                return page
+            if since is None or page.fetched_at >= since:  # else it found an older answer
+                return replace(page, source="collapsed")
 
     def _refresh(self, key: BlockKey) -> Call:
         return self._submit(key, Deadline.after(self.deadline), BACKGROUND, is_refresh=True)[0]
@@ -221,7 +226,7 @@ class Client:
                 page = self._shared.fetch(call.key, call.deadline, call.cleanup, ask, cached)
             else:
                 page = cached() or ask()
-        except Unavailable:
+        except Exception:
             if is_refresh:
                 self._refresher.failed(key)
             raise

@@ -135,5 +135,8 @@ class BackgroundRefresher:
 
     def _finished(self, future: Future[Any]) -> None:
         """Start the next round at once after a success: the breaker may have closed."""
-        if future.exception() is None:
+        error = future.exception()
+        if error is None:
             self._wake.set()
+        elif not isinstance(error, Unavailable):
+            log.error("a background fetch failed unexpectedly", exc_info=error)

@@ -19,7 +19,7 @@ from redis import Redis, RedisError
 from redis.lock import Lock
 
 from movies.november7.deadline import Deadline
-from movies.november7.errors import TimedOut, Unavailable
+from movies.november7.errors import Busy, TimedOut, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class SharedSingleFlight:
                 found = cached()
                 if found is not None:
                     return found
+                time.sleep(POLL)
         except RedisError as error:
             reason = {"reason": type(error).__name__}
             log.warning("fetches are not shared with other processes", extra=reason)
@@ -117,8 +118,11 @@ class SharedSingleFlight:
 
 
 def _outcome(error: BaseException) -> bytes:
-    """What a failed fetch publishes. After an unexpected error, the next process fetches."""
-    if not isinstance(error, Unavailable):
+    """What a failed fetch publishes.
+
+    After an unexpected error, or if this process stops, the next process fetches.
+    """
+    if not isinstance(error, Unavailable) or isinstance(error, Busy):
         return SUCCESS
     return orjson.dumps(
         {"kind": error.outcome, "reason": str(error), "retry_after": error.retry_after}
@@ -156,8 +160,10 @@ class _Renewal:
 
     def close(self) -> None:
         self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _run(self) -> None:
         while not self._closed.wait(LEASE / 3):

@@ -1,18 +1,21 @@
 """Which cached pages a caller accepts, and how long it waits."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import time_machine
-from helpers import eventually
+from helpers import counted, eventually
 
 from movies.november7.blocks import Page
 from movies.november7.client import Client
+from movies.november7.deadline import Deadline
 from movies.november7.errors import NotCached, TimedOut, Unavailable
 from movies.november7.freshness import Freshness
-from november7.clients import QUERY, SHORT, TTL, fail
+from november7.clients import LONG, QUERY, SHORT, TTL, fail
+from november7.flights import Gate
 from stand_in.server import Faults, StandIn
 
 FRESH = Page(0, [], fetched_at=1000, expires_at=1060)
@@ -153,6 +156,30 @@ def test_a_page_of_two_blocks_is_forced_once(
             before_forced_fetch=lambda: forced.append(None),
         )
     assert len(forced) == 2
+
+
+def test_a_forced_fetch_that_joins_another_gets_no_older_page(
+    make_client: Callable[..., Client], stand_in: StandIn, gate: Gate
+) -> None:
+    """The fetch that it joins finds a page that another process stored before."""
+    here, elsewhere = make_client(concurrency=1), make_client()
+    here._single_flight.submit("another search", Deadline.after(LONG), gate, "somebody")
+    joined = counted("november7_fetches_joined_total")
+
+    def forced() -> Page:
+        return here.search(QUERY, skip=0, limit=3, accept=Freshness(no_cache=True))
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(search, here)
+        assert eventually(lambda: len(here._single_flight._calls) == 2)
+        search(elsewhere)
+        began = time.time()
+        fetched = pool.submit(forced)
+        assert eventually(lambda: counted("november7_fetches_joined_total") > joined)
+        gate.opened.set()
+    assert waiting.result().fetched_at < began
+    assert fetched.result().fetched_at > began
+    assert len(stand_in.requests) == 2
 
 
 # How long a caller waits
