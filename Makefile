@@ -28,7 +28,7 @@ test: .venv/dev ## Run all tests, or those in ARGS: make test ARGS="tests/test_c
 test-fast: .venv/dev ## Run the fast tests, on SQLite only
 	$(PYTEST) -n logical $(LOADFILE) -m "not slow and not registry" -k "not postgresql and not redis" $(ARGS)
 
-lint: .venv/dev ## Check style, types, the container file and the contract
+lint: .venv/dev ## Check style, types, the Dockerfile, and the API for breaking changes
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

@@ -183,7 +183,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         slug=None,
         status=415,
         detail="The Content-Type or Content-Encoding of the body is not supported.",
-        when="The `Content-Type` of the body is not `application/json`, or the body is compressed.",
+        when="The `Content-Type` of the body is not supported, or the body is compressed. The"
+        " response lists the supported types in `Accept`.",
     ),
     ValidationError: Problem(
         slug="invalid-request",

@@ -34,7 +34,7 @@ class Trace:
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
-REPEATS = 20  # lines of one kind, warnings or errors, that are written in
+REPEATS = 20  # lines of one kind of warning or error that are written in one window
 WINDOW = 10.0  # seconds
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

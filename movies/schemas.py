@@ -100,7 +100,10 @@ class Timestamp(fields.AwareDateTime):
 
 
 class QueryInteger(fields.Integer):
-    """An integer in a query string, in ASCII digits. Values are clamped to ±10^18."""
+    """An integer in a query string, in ASCII digits.
+
+    A value of more than 18 digits becomes 10^18, or -1 if it is negative.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not re.fullmatch(r"-?[0-9]+", value, re.ASCII):

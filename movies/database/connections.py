@@ -1,7 +1,7 @@
 """Connection options, pools and timeouts of PostgreSQL and SQLite.
 
 A process has two pools. Transactions use one and single SELECTs use the other, so writers that wait
-for a lock cannot keep searches and lists waiting. Their sizes add up to 20 connections.
+for a lock cannot keep lists and cached searches waiting. Their sizes add up to 20 connections.
 """
 
 import logging
@@ -40,11 +40,13 @@ POOL_TIMEOUT = 5  # seconds to wait for a connection of the pool
 MAX_WAITERS = 192  # callers of one process that wait for a connection at once; others get 503
 MAX_CALLERS = MAX_WAITERS + sum(POOL_SIZES.values())  # that wait, or use a connection, at once
 SQLITE_LOCK_TIMEOUT = 5  # seconds that SQLite waits for another writer
-# Seconds to connect, and after which an idle connection is probed, so that no firewall drops it.
-# Milliseconds for a peer that went silent, for a statement and for a lock.
+# `connect_timeout` and `keepalives_idle` are seconds; the other timeouts are milliseconds. Idle
+# connections are probed, so that no firewall drops them.
+
 POSTGRESQL = {"connect_timeout": 3, "tcp_user_timeout": 10000, "keepalives_idle": 60}
 POSTGRESQL_OPTIONS = "-c statement_timeout=10000 -c lock_timeout=3000"
-# Seconds after which a server counts as stalled: at first, and beyond its `statement_timeout`.
+# Seconds after which a server counts as stalled: until its `statement_timeout` is known, and in
+# addition to it afterwards.
 FIRST_RESPONSE_TIMEOUT = 10.0
 RESPONSE_MARGIN = 2.0
 CHECKED_AFTER = 1.0  # seconds without use after which a connection for reads is checked again

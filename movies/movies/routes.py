@@ -58,8 +58,8 @@ SEARCH_HEADERS = [
             "What to accept from the cache (RFC 9111), for example `max-age=3600`. `max-age=N`:"
             " nothing older than N seconds. `no-cache`: force a request to November 7."
             " `max-stale=0`: no stale page, even if November 7 fails. `only-if-cached`: 504 at once"
-            " if the page is not cached. At most ten searches a minute per user may bypass a cached"
-            " page with `no-cache` or `max-age`."
+            " if the page is not cached. At most ten searches a minute per user may exclude a"
+            " cached page."
         ),
         "schema": {"type": "string"},
     },

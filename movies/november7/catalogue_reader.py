@@ -92,7 +92,7 @@ class CatalogueReader:
         return first is not None and first.fetched_at >= fetched_at and first.is_fresh(time.time())
 
     def may_hold(self, movie_id: str) -> bool:
-        """Whether the catalogue, as far as it is cached, may hold this movie."""
+        """Whether the last walk found this movie, or there has been none."""
         fetched_at, ids = self._walked
         return not fetched_at or movie_id in ids
 

@@ -102,8 +102,9 @@ class ProviderSession:
     def fetch(self, key: BlockKey, *, timeout: float, needs_complete: Callable[[], bool]) -> Page:
         """Ask the provider for a block and store its answer. Raises Unavailable.
 
-        `timeout`: seconds for all attempts together. `needs_complete`: called after the
-        last attempt if all answers lacked movies; returns whether none of them is accepted.
+        `timeout`: seconds for all attempts together. `needs_complete`: called after the last
+        attempt if all answers lacked movies; returns whether an answer with fewer movies than its
+        total is refused.
         """
         headers = self._session.headers
         request = BlockRequest(self.url, key, headers, needs_complete)

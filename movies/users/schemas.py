@@ -9,7 +9,7 @@ from movies.schemas import BaseSchema, Id, ResourceUpdate, Text
 
 NAME_LENGTH = validate.Length(max=150)
 NAME = {"description": "May be empty"}
-PASSWORD_RULE = "Must not be easy to guess; any characters are allowed"  # noqa: S105
+PASSWORD_RULE = "Must not be easy to guess; all characters but NUL are allowed"  # noqa: S105
 EXAMPLE_NEW_PASSWORD = "notes on the analytical engine"  # noqa: S105
 
 
