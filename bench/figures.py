@@ -106,13 +106,14 @@ def cold(stack: Stack) -> list[Row]:
     api = stack.api({"NOVEMBER7_URL": provider.url, **stack.services()}, users=1)
     api.get(SEARCH)
     urls = (f"{api.url}/api/v1/movies/", f"{provider.url}movies/")
-    ours, theirs = taken = ([], [])  # type: tuple[list[float], list[float]]
+    ours: list[float] = []
+    theirs: list[float] = []
     with requests.Session() as session:
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {api.tokens[0]}"
         titles = [movie["title"] for movie in sample_movies()]
         for query in sorted({title[:4] for title in titles})[:80]:
-            for url, times in zip(urls, taken, strict=True):
+            for url, times in zip(urls, (ours, theirs), strict=True):
                 begun = time.perf_counter()
                 session.get(url, params={"query": query}).raise_for_status()
                 times.append(time.perf_counter() - begun)

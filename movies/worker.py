@@ -94,7 +94,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._await_request(conn)
 
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """Read what has arrived; give a new connection to a thread once its request is complete."""
+        """Read what has arrived; give the connection to a thread once its request is complete."""
         if conn.sock.fill():
             super().on_pending_socket_readable(conn, client)
 

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from helpers import eventually
@@ -43,15 +43,22 @@ def silent(app: Served) -> Iterator[socket.socket]:
         yield client
 
 
-@pytest.fixture(scope="module", autouse=True)
-def silent_later(app: Served) -> Iterator[socket.socket]:
-    """A client that sends a request and half of another, before all tests, and nothing more."""
+@contextmanager
+def kept_connection(app: Served) -> Iterator[socket.socket]:
+    """A client that has got the response to its first request."""
     with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
         client.settimeout(30)
         client.sendall(LIVE + b"\r\n")
         response = b""
         while not response.endswith(b"}"):
             response += client.recv(65536)
+        yield client
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silent_later(app: Served) -> Iterator[socket.socket]:
+    """A client that sends a request and half of another, before all tests, and nothing more."""
+    with kept_connection(app) as client:
         client.sendall(LIVE)
         yield client
 
@@ -70,12 +77,7 @@ def stalled(app: Served) -> Iterator[socket.socket]:
 @pytest.fixture(scope="module", autouse=True)
 def idle(app: Served) -> Iterator[socket.socket]:
     """A client that sends a request before all tests, and keeps its connection."""
-    with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as client:
-        client.settimeout(30)
-        client.sendall(LIVE + b"\r\n")
-        response = b""
-        while not response.endswith(b"}"):
-            response += client.recv(65536)
+    with kept_connection(app) as client:
         yield client
 
 

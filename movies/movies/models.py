@@ -21,6 +21,10 @@ class RatingType(StrEnum):
 VOTED = text("title IS NOT NULL AND upvotes + downvotes > 0")
 
 
+# The columns of a movie that November 7 sends.
+CONTENT = ("id", "title", "description", "image_url", "rating")
+
+
 class Movie(db.Model):
     """A movie that November 7 has sent, or that somebody rated, with the tally of its votes.
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from movies import provider
 from movies.database import Statement, lock_timeout, now
 from movies.extensions import db
-from movies.movies.models import Movie
+from movies.movies.models import CONTENT, Movie
 from movies.november7.contract import ProviderMovie
 
 log = logging.getLogger(__name__)
@@ -20,16 +20,15 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
 SEEN_PRECISION = timedelta(hours=1)  # within it, a movie that has not changed is not written
 
-_CONTENT = ("id", "title", "description", "image_url", "rating")
-_RECENT = select(*(getattr(Movie, name) for name in _CONTENT)).where(
+_RECENT = select(*(getattr(Movie, name) for name in CONTENT)).where(
     Movie.last_seen > bindparam("since", type_=Movie.last_seen.type)
 )
 # The ids are one parameter: an array on PostgreSQL, JSON on SQLite.
-_GIVEN = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
+GIVEN_IDS = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
 _RECORDED = Statement(
     _RECENT.where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
     sqlite=_RECENT.where(
-        type_coerce(Movie.id, String).in_(select(func.replace(_GIVEN.c.value, "-", "")))
+        type_coerce(Movie.id, String).in_(select(func.replace(GIVEN_IDS.c.value, "-", "")))
     ),
 )
 _KNOWN = Statement(
@@ -42,7 +41,7 @@ class UnknownMovie(Exception):
 
 
 def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
-    """Record fetched movies, or update those that have changed, in one statement.
+    """Record the fetched movies that are new or have changed, in one statement.
 
     `timeout`: seconds to wait for locks of the same movies; None for the default.
     """
@@ -57,12 +56,12 @@ def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None
     changed = [
         rows[movie_id]
         for movie_id in sorted(rows)  # locks are taken in one order
-        if recorded.get(movie_id) != tuple(rows[movie_id][name] for name in _CONTENT)
+        if recorded.get(movie_id) != tuple(rows[movie_id][name] for name in CONTENT)
     ]
     if not changed:
         return
     insert = db.insert_into(Movie)
-    news = {name: insert.excluded[name] for name in (*_CONTENT[1:], "last_seen")}
+    news = {name: insert.excluded[name] for name in (*CONTENT[1:], "last_seen")}
     news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
     # With RETURNING, SQLAlchemy sends all rows in one statement, and compiles it once for all.
     statement = insert.on_conflict_do_update(index_elements=[Movie.id], set_=news)

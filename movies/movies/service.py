@@ -1,4 +1,4 @@
-"""Rules of movies and ratings."""
+"""Business logic of movies and ratings."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import Flask, current_app
 from sqlalchemy import (
-    JSON,
     BigInteger,
     BindParameter,
     String,
@@ -25,7 +24,7 @@ from movies import provider
 from movies.database import Batches, Statement
 from movies.extensions import db
 from movies.movies import registry, tallies, votes
-from movies.movies.models import VOTED, Movie, Rating, RatingType
+from movies.movies.models import CONTENT, VOTED, Movie, Rating, RatingType
 from movies.november7.blocks import Page
 from movies.paging import listing
 
@@ -38,7 +37,7 @@ _PAIR = func.unnest(
     bindparam("user_ids", type_=ARRAY(BigInteger)), bindparam("movie_ids", type_=ARRAY(Uuid))
 )
 _PAIRS = _PAIR.table_valued("user_id", "movie_id").render_derived()
-_IDS = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
+_IDS = registry.GIVEN_IDS
 _VOTES_OF = Statement(
     select(_PAIRS.c.user_id, cast(Movie.id, String), *_VOTES)
     .join(Movie, Movie.id == _PAIRS.c.movie_id)
@@ -49,10 +48,7 @@ _VOTES_OF = Statement(
     .join(Movie, type_coerce(Movie.id, String) == func.replace(_IDS.c.value, "-", ""))
     .outerjoin(Rating, _IS_MINE),
 )
-_DESCRIPTION = ("id", "title", "description", "image_url", "rating")
-_MOVIES = select(*(getattr(Movie, name) for name in _DESCRIPTION), *_VOTES).outerjoin(
-    Rating, _IS_MINE
-)
+_MOVIES = select(*(getattr(Movie, name) for name in CONTENT), *_VOTES).outerjoin(Rating, _IS_MINE)
 _MOVIE = Statement(_MOVIES.where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None)))
 _RATINGS = (
     select(*votes.COLUMNS, *votes.ABOUT_MOVIE)
@@ -125,7 +121,7 @@ def read_movie(user_id: int, movie_id: uuid.UUID) -> dict[str, Any]:
 
 def as_movie(row: Any) -> dict[str, Any]:
     """A movie from the row of a statement of this module."""
-    return _with_votes(dict(zip(_DESCRIPTION, row, strict=False)), row)
+    return _with_votes(dict(zip(CONTENT, row, strict=False)), row)
 
 
 def _with_votes(movie: Mapping[str, Any], row: Any) -> dict[str, Any]:
