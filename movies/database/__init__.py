@@ -15,7 +15,6 @@ from movies.database.connections import (
     READS,
     bind,
     connection_options,
-    lock_timeout,
     without_timeouts,
 )
 from movies.database.execution import watchers
@@ -38,7 +37,6 @@ __all__ = [
     "explain",
     "is_not_migrated",
     "is_outage",
-    "lock_timeout",
     "now",
     "watchers",
     "without_timeouts",

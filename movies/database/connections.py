@@ -8,8 +8,6 @@ import logging
 import math
 import select
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import BoundedSemaphore
 from time import monotonic
 from typing import Any, cast
@@ -220,20 +218,3 @@ def without_timeouts(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         cast(BoundedConnection, connection.connection.dbapi_connection).response_timeout = None
-
-
-@contextmanager
-def lock_timeout(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """Make statements of the block fail if they wait longer for a lock; None is the default."""
-    if seconds is None:
-        yield
-    elif connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {seconds * 1000:.0f}")
-        yield
-    else:
-        usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
-        try:
-            yield
-        finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {usual}")

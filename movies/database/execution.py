@@ -5,8 +5,8 @@ Pools and exceptions are those of SQLAlchemy.
 """
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, Self, cast
 
 import psycopg
@@ -70,6 +70,20 @@ class Connection:
     def commit(self) -> None:
         """Commit what was written to SQLite."""
         cast(PoolProxiedConnection, self._pooled).commit()
+
+    @contextmanager
+    def lock_timeout(self, seconds: float | None) -> Iterator[None]:
+        """Let SQLite wait this long for other writers in the block; None is the default."""
+        if seconds is None:
+            yield
+            return
+        driver: Any = cast(PoolProxiedConnection, self._pooled).driver_connection
+        ((usual,),) = driver.execute("PRAGMA busy_timeout").fetchall()
+        driver.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+        try:
+            yield
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {usual}")
 
     def _failure(self, error: Exception) -> BaseException:
         """The DBAPIError for an error of the driver. The connection is replaced or returned."""

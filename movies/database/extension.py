@@ -24,7 +24,7 @@ class Database(SQLAlchemy):
     """The database of an application. Its pools are those for transactions and for READS."""
 
     def fetch_all(self, statement: Statement, **parameters: Any) -> list[Any]:
-        """All rows of one SELECT. It is repeated once if that may help."""
+        """All rows of a statement that may be repeated. It is, once, if that may help."""
         try:
             return self._run(READS, statement, parameters)
         except DBAPIError as error:
@@ -41,9 +41,12 @@ class Database(SQLAlchemy):
             return connection.run(statement, **parameters)
 
     @contextmanager
-    def sqlite_transaction(self) -> Iterator[Connection]:
-        """A connection to SQLite. What the block writes is committed at its end."""
-        with Connection(self.engine) as connection:
+    def sqlite_transaction(self, lock_timeout: float | None = None) -> Iterator[Connection]:
+        """A connection to SQLite. What the block writes is committed at its end.
+
+        `lock_timeout`: seconds to wait for other writers; None for the default.
+        """
+        with Connection(self.engine) as connection, connection.lock_timeout(lock_timeout):
             yield connection
             connection.commit()
 

@@ -2,15 +2,28 @@
 
 import logging
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import JSON, String, Uuid, any_, bindparam, func, select, type_coerce
-from sqlalchemy.dialects.postgresql import ARRAY
+import orjson
+from sqlalchemy import (
+    JSON,
+    Float,
+    String,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from movies import provider
-from movies.database import Statement, lock_timeout, now
+from movies.database import Statement, now
 from movies.extensions import db
 from movies.movies.models import CONTENT, Movie
 from movies.november7.contract import ProviderMovie
@@ -20,16 +33,64 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
 SEEN_PRECISION = timedelta(hours=1)  # within it, a movie that has not changed is not written
 
-_RECENT = select(*(getattr(Movie, name) for name in CONTENT)).where(
-    Movie.last_seen > bindparam("since", type_=Movie.last_seen.type)
-)
-# The ids are one parameter: an array on PostgreSQL, JSON on SQLite.
-GIVEN_IDS = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
-_RECORDED = Statement(
-    _RECENT.where(Movie.id == any_(bindparam("movie_ids", type_=ARRAY(Uuid)))),
-    sqlite=_RECENT.where(
-        type_coerce(Movie.id, String).in_(select(func.replace(GIVEN_IDS.c.value, "-", "")))
-    ),
+_TYPES = {"id": Uuid, "rating": Float}  # of CONTENT; all others are text
+_MOVIES = bindparam("movies", type_=String)  # a JSON array
+_SEEN = bindparam("seen", type_=Movie.last_seen.type)
+_SINCE = bindparam("since", type_=Movie.last_seen.type)
+_TIMEOUT = bindparam("timeout", type_=String)  # in milliseconds; the usual one if it is null
+
+
+def _changed(given: Any, source: Any) -> Any:
+    """The movies of `source` that are new, have changed, or were last seen before `since`.
+
+    `given`: the columns CONTENT of `source`. Ordered by id, so that locks are taken in one order.
+    """
+    differs = (getattr(Movie, name).is_distinct_from(given[name]) for name in CONTENT[1:])
+    return (
+        select(*(given[name] for name in CONTENT))
+        .select_from(source.outerjoin(Movie, Movie.id == given["id"]))
+        .where(or_(Movie.last_seen.is_(None), Movie.last_seen <= _SINCE, *differs))
+        .order_by(given["id"])
+    )
+
+
+def _recording(changed: Any, dialect: str) -> Any:
+    """Inserts or updates movies, and returns their ids."""
+    insert = db.insert_into(Movie, dialect)
+    news = {name: insert.excluded[name] for name in (*CONTENT[1:], "last_seen")}
+    news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
+    rows = changed.add_columns(_SEEN, _SEEN)
+    return (
+        insert.from_select([*CONTENT, "first_seen", "last_seen"], rows, include_defaults=False)
+        .on_conflict_do_update(index_elements=[Movie.id], set_=news)
+        .returning(Movie.id)
+    )
+
+
+def _changed_on_postgresql() -> Any:
+    """The changed movies of a statement that sets its own lock timeout."""
+    columns: list[Any] = [column(name, _TYPES.get(name, Text)) for name in CONTENT]
+    record = func.json_to_recordset(cast(_MOVIES, JSON)).table_valued(*columns)
+    given = record.render_derived(with_types=True)
+    timeout = func.coalesce(_TIMEOUT, func.current_setting("lock_timeout"))
+    bounded = select(func.set_config("lock_timeout", timeout, True).label("timeout")).cte("bounded")
+    return _changed(given.c, bounded.join(given, true()))
+
+
+def _changed_on_sqlite() -> Any:
+    value = func.json_each(_MOVIES).table_valued("value")
+    given: dict[str, Any] = {
+        name: func.json_extract(value.c.value, f"$.{name}", type_=_TYPES.get(name, Text))
+        for name in CONTENT
+    }
+    given["id"] = func.replace(given["id"], "-", "", type_=Uuid)
+    return _changed(given, value)
+
+
+_CHANGED = Statement(_changed_on_sqlite())
+_RECORD = Statement(
+    _recording(_changed_on_postgresql(), "postgresql"),
+    sqlite=_recording(_changed_on_sqlite(), "sqlite"),
 )
 _KNOWN = Statement(
     select(Movie.id).where(Movie.id == bindparam("movie_id"), Movie.title.is_not(None))
@@ -41,33 +102,24 @@ class UnknownMovie(Exception):
 
 
 def record(movies: list[ProviderMovie], *, timeout: float | None = None) -> None:
-    """Record the fetched movies that are new or have changed, in one statement.
+    """Record the fetched movies that are new or have changed.
 
     `timeout`: seconds to wait for locks of the same movies; None for the default.
     """
+    if not movies:
+        return
     seen = now()
-    rows = {movie["id"]: _row(movie, seen) for movie in movies}
-    if not rows:
-        return
-    since = seen - SEEN_PRECISION
-    recorded = {
-        str(row.id): row for row in db.fetch_all(_RECORDED, movie_ids=list(rows), since=since)
+    distinct = {movie["id"]: movie for movie in movies}
+    values = {
+        "movies": orjson.dumps([*distinct.values()]).decode(),
+        "seen": seen,
+        "since": seen - SEEN_PRECISION,
     }
-    changed = [
-        rows[movie_id]
-        for movie_id in sorted(rows)  # locks are taken in one order
-        if recorded.get(movie_id) != tuple(rows[movie_id][name] for name in CONTENT)
-    ]
-    if not changed:
-        return
-    insert = db.insert_into(Movie)
-    news = {name: insert.excluded[name] for name in (*CONTENT[1:], "last_seen")}
-    news["first_seen"] = func.coalesce(Movie.first_seen, insert.excluded.first_seen)
-    # With RETURNING, SQLAlchemy sends all rows in one statement, and compiles it once for all.
-    statement = insert.on_conflict_do_update(index_elements=[Movie.id], set_=news)
-    with db.engine.connect() as connection, lock_timeout(connection, timeout):
-        connection.execute(statement.returning(Movie.id), changed)
-        connection.commit()
+    if db.engine.dialect.name == "postgresql":
+        db.fetch_all(_RECORD, timeout=timeout and f"{timeout * 1000:.0f}", **values)
+    elif db.fetch_all(_CHANGED, **values):  # a statement that may write waits for other writers
+        with db.sqlite_transaction(timeout) as connection:
+            connection.run(_RECORD, **values)
 
 
 def record_or_log(movies: list[ProviderMovie]) -> None:
@@ -99,7 +151,3 @@ def look_up(movie_id: uuid.UUID, user_id: int) -> None:
 def is_known(movie_id: uuid.UUID) -> bool:
     """Whether this movie is recorded with its title."""
     return bool(db.fetch_all(_KNOWN, movie_id=movie_id))
-
-
-def _row(movie: ProviderMovie, seen: datetime) -> dict[str, Any]:
-    return {**movie, "id": uuid.UUID(movie["id"]), "first_seen": seen, "last_seen": seen}

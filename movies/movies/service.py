@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask, current_app
 from sqlalchemy import (
+    JSON,
     BigInteger,
     BindParameter,
     String,
@@ -37,7 +38,7 @@ _PAIR = func.unnest(
     bindparam("user_ids", type_=ARRAY(BigInteger)), bindparam("movie_ids", type_=ARRAY(Uuid))
 )
 _PAIRS = _PAIR.table_valued("user_id", "movie_id").render_derived()
-_IDS = registry.GIVEN_IDS
+_IDS = func.json_each(bindparam("movie_ids", type_=JSON)).table_valued("value")
 _VOTES_OF = Statement(
     select(_PAIRS.c.user_id, cast(Movie.id, String), *_VOTES)
     .join(Movie, Movie.id == _PAIRS.c.movie_id)
