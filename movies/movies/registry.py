@@ -68,13 +68,20 @@ def _recording(changed: Any, dialect: str) -> Any:
 
 
 def _changed_on_postgresql() -> Any:
-    """The changed movies of a statement that sets its own lock timeout."""
+    """The changed movies of a statement that sets its own lock timeout.
+
+    It does not wait for the disk either: what a crash of the server loses is recorded again. No
+    vote is lost with its movie, because the commit of the vote waits for all earlier ones.
+    """
     columns: list[Any] = [column(name, _TYPES.get(name, Text)) for name in CONTENT]
     record = func.json_to_recordset(cast(_MOVIES, JSON)).table_valued(*columns)
     given = record.render_derived(with_types=True)
     timeout = func.coalesce(_TIMEOUT, func.current_setting("lock_timeout"))
-    bounded = select(func.set_config("lock_timeout", timeout, True).label("timeout")).cte("bounded")
-    return _changed(given.c, bounded.join(given, true()))
+    settings = select(
+        func.set_config("lock_timeout", timeout, True).label("lock_timeout"),
+        func.set_config("synchronous_commit", "off", True).label("synchronous_commit"),
+    ).cte("settings")
+    return _changed(given.c, settings.join(given, true()))
 
 
 def _changed_on_sqlite() -> Any:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BACKGROUND = "background"  # the caller of refreshes and probes
+RESPONSE_TIME = 0.003  # seconds in which callers write their responses
 
 
 class Client:
@@ -219,11 +220,11 @@ class Client:
     def _run(self, key: BlockKey, since: float | None, is_refresh: bool, call: Call) -> Page:
         """Ask November 7, unless another process has just done so or is doing it."""
         cached = partial(self._stored, key, since, time.time())
-        ask = partial(self._ask, key, call.deadline)
+        ask = partial(self._ask, key, call)
         try:
             self._fail_fast()  # the call may have been queued for long
             if self._shared is not None:
-                page = self._shared.fetch(call.key, call.deadline, call.cleanup, ask, cached)
+                page = self._shared.fetch(call.key, call.deadline, ask, cached)
             else:
                 page = cached() or ask()
         except Exception:
@@ -244,14 +245,27 @@ class Client:
         source: Source = "collapsed" if block.fetched_at >= started else "hit"
         return replace(block, source=source)
 
-    def _ask(self, key: BlockKey, deadline: Deadline) -> Page:
-        """Ask November 7, and store its answer."""
+    def _ask(self, key: BlockKey, call: Call) -> Page:
+        """Ask November 7, and store its answer.
+
+        Among processes that share fetches, the callers have it before: its lease is released after
+        it is stored, so nobody else asks meanwhile.
+        """
+
+        def on_answer(block: Page) -> None:
+            self.breaker.succeeded()
+            self._on_fetch(block.movies)
+            self.cache.remember(call.key, block)
+            if self._shared is not None:
+                self._refresher.done(key)
+                self._single_flight.publish(call, block)
+                time.sleep(RESPONSE_TIME)  # do not compete with the callers for the interpreter
+
         needs_complete = partial(self._has_complete, key)
-        fetch = partial(self._session.fetch, key, needs_complete=needs_complete)
-        block = self._send(fetch, deadline)
-        self._on_fetch(block.movies)
-        self.cache.remember(key.cache_key(self.url), block)
-        return block
+        fetch = partial(
+            self._session.fetch, key, needs_complete=needs_complete, on_answer=on_answer
+        )
+        return self._send(fetch, call.deadline)
 
     def _send(self, request: Callable[..., T], deadline: Deadline) -> T:
         """What `request`, which takes a `timeout`, returns. The breaker counts how it ends."""

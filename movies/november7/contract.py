@@ -72,10 +72,12 @@ class CheckedResponse(Response):
         self.status_code = 200
         self.encoding = "utf-8"
         self.headers["Content-Type"] = "application/json"
+        self.max_age: int | None = None  # seconds of freshness, if limited
         content: dict[str, Any] = {"total": page.total, "items": page.movies}
         if not page.is_complete:
             content["is_complete"] = False
         if page.is_doubtful:
+            self.max_age = doubtful_ttl
             self.headers["Cache-Control"] = f"max-age={doubtful_ttl}"
         self.raw = HTTPResponse(BytesIO(orjson.dumps(content)), status=200, preload_content=False)
 

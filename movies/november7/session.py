@@ -4,9 +4,11 @@ requests-cache writes every checked answer to the store as JSON. The client read
 The client decides which response to serve and when to refresh it.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlencode
 
 from requests import PreparedRequest, Request
 from requests.adapters import BaseAdapter
@@ -15,21 +17,32 @@ from requests_cache.backends.base import BaseCache, BaseStorage
 from requests_cache.models.response import CachedResponse
 
 from movies.november7.blocks import BlockKey, Page, encode
-from movies.november7.contract import DOUBTFUL_TTL, CheckedPage
+from movies.november7.contract import DOUBTFUL_TTL, CheckedResponse
 from movies.november7.store import FailSoftStore
 from movies.november7.transport import Transport
 
 
 class BlockRequest(PreparedRequest):
-    """The provider request for one block, with the key under which its answer is cached."""
+    """The provider request for one block, with the key under which its answer is cached.
+
+    The transport calls `needs_complete` and `on_answer`.
+    """
 
     def __init__(
-        self, url: str, block: BlockKey, headers: Any, needs_complete: Callable[[], bool]
+        self,
+        url: str,
+        block: BlockKey,
+        headers: Any,
+        needs_complete: Callable[[], bool] = lambda: False,
+        on_answer: Callable[[CheckedResponse], None] = lambda answer: None,
     ) -> None:
         super().__init__()
         self.needs_complete = needs_complete
+        self.on_answer = on_answer
         self.cache_key = block.cache_key(url)
-        self.prepare(method="GET", url=url, params=block.parameters(), headers=headers)
+        self.method = "GET"
+        self.url = f"{url}?{urlencode(block.parameters())}"
+        self.headers = headers.copy()
 
 
 class _Storage(BaseStorage[str, CachedResponse]):
@@ -38,10 +51,10 @@ class _Storage(BaseStorage[str, CachedResponse]):
     def __init__(self, store: FailSoftStore) -> None:
         super().__init__()
         self._store = store
+        self.times: dict[str, tuple[float, float]] = {}  # of the answers to store
 
     def __setitem__(self, key: str, response: CachedResponse) -> None:
-        fetched_at = response.created_at.timestamp()
-        expires_at = response.expires.timestamp() if response.expires is not None else fetched_at
+        fetched_at, expires_at = self.times.pop(key)
         entry = encode(response.content, fetched_at, expires_at)
         self._store.write(key, entry, fetched_at, expires_at)
 
@@ -66,7 +79,7 @@ class _Cache(BaseCache):
 
     def __init__(self, store: FailSoftStore) -> None:
         super().__init__()
-        self.responses = _Storage(store)
+        self.responses: _Storage = _Storage(store)
 
 
 class ProviderSession:
@@ -76,8 +89,10 @@ class ProviderSession:
     """
 
     def __init__(self, wire: BaseAdapter, url: str, *, ttl: int, store: FailSoftStore) -> None:
+        self._cache = _Cache(store)
+        self._ttl = ttl
         self._session = CachedSession(
-            backend=_Cache(store),
+            backend=self._cache,
             expire_after=ttl,
             cache_control=True,  # the transport sets the headers of what it returns
             allowable_codes=(200,),
@@ -96,27 +111,39 @@ class ProviderSession:
         self._transport = Transport(wire, doubtful_ttl=max(1, min(DOUBTFUL_TTL, ttl // 10)))
         self._session.mount("http://", self._transport)
         self._session.mount("https://", self._transport)
-        # As requests spells it, so that equal URLs share entries.
+        # As requests spells it, so that equal URLs share entries. It has no query string.
         self.url = self._session.prepare_request(Request("GET", url)).url or url
 
-    def fetch(self, key: BlockKey, *, timeout: float, needs_complete: Callable[[], bool]) -> Page:
+    def fetch(
+        self,
+        key: BlockKey,
+        *,
+        timeout: float,
+        needs_complete: Callable[[], bool],
+        on_answer: Callable[[Page], None] = lambda block: None,
+    ) -> Page:
         """Ask the provider for a block and store its answer. Raises Unavailable.
 
         `timeout`: seconds for all attempts together. `needs_complete`: called after the last
         attempt if all answers lacked movies; returns whether an answer with fewer movies than its
-        total is refused.
+        total is refused. `on_answer`: called with the block before it is stored.
         """
-        headers = self._session.headers
-        request = BlockRequest(self.url, key, headers, needs_complete)
-        # requests-cache adds its attributes to the very response that the transport returned.
-        response: Any = self._session.send(request, timeout=timeout, force_refresh=True)
-        page: CheckedPage = response.page
-        fetched_at, expires_at = response.created_at.timestamp(), response.expires.timestamp()
-        return Page(page.total, page.movies, fetched_at, expires_at, page.is_complete)
+        blocks: list[Page] = []
+
+        def publish(answer: CheckedResponse) -> None:
+            page, now = answer.page, time.time()
+            expires_at = now + (answer.max_age or self._ttl)
+            self._cache.responses.times[request.cache_key] = now, expires_at
+            blocks.append(Page(page.total, page.movies, now, expires_at, page.is_complete))
+            on_answer(blocks[0])
+
+        request = BlockRequest(self.url, key, self._session.headers, needs_complete, publish)
+        self._session.send(request, timeout=timeout, force_refresh=True)
+        return blocks[0]
 
     def probe(self, *, timeout: float) -> None:
         """Ask the provider for one movie, and store nothing. Raises Unavailable."""
-        request = BlockRequest(self.url, BlockKey(None, 0, 1), self._session.headers, lambda: False)
+        request = BlockRequest(self.url, BlockKey(None, 0, 1), self._session.headers)
         self._transport.send(request, timeout=timeout)
 
     def end_pauses(self) -> None:

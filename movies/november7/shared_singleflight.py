@@ -2,15 +2,15 @@
 
 The process that sets the key `flight:<key>` is the leader: it fetches, and the others follow it.
 The key expires LEASE seconds after its last renewal, so a leader that dies is replaced. The leader
-stores its outcome under `outcome:<token>` for the processes that followed this fetch, so a failure
-reaches them, but no later callers.
+stores a failure under `failure:<token>` for the processes that followed this fetch, so it reaches
+them, but no later callers. A success is in the cache.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -26,9 +26,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LEASE = 1.5  # seconds
-POLL = 0.025  # seconds
-OUTCOME_TTL = 10  # seconds for which an outcome is kept for the followers
-SUCCESS = b"success"
+POLL = 0.025  # seconds; a follower asks more often at first
+FAILURE_TTL = 10  # seconds for which a failure is kept for the followers
 RENEWAL = "november7-lease-renewal"  # name of the thread
 
 
@@ -48,14 +47,12 @@ class SharedSingleFlight:
         self,
         key: str,
         deadline: Deadline,
-        cleanup: ExitStack,
         fetch: Callable[[], T],
         cached: Callable[[], T | None],
     ) -> T:
         """What `cached` finds, or what `fetch` returns if this process is the leader.
 
-        A success is published by `cleanup`, so that no caller waits for that. Raises what `fetch`
-        raised, in whichever process it ran, or TimedOut at the deadline.
+        Raises what `fetch` raised, in whichever process it ran, or TimedOut at the deadline.
         """
         if self._is_paused():
             return fetch()
@@ -73,14 +70,18 @@ class SharedSingleFlight:
             log.warning("fetches are not shared with other processes", extra=reason)
             return fetch()
         self._renewal.add(lease)
+        failure = None
         try:
             found = cached()
-            result = fetch() if found is None else found
+            return fetch() if found is None else found
         except BaseException as error:
-            self._end(lease, token, _outcome(error))
+            failure = error
             raise
-        cleanup.callback(self._end, lease, token, SUCCESS)
-        return result
+        finally:
+            self._renewal.remove(lease)
+            with suppress(RedisError):
+                self._publish(failure, token)
+                lease.release()
 
     def close(self) -> None:
         """Wait until no thread uses Redis. No fetch may be running."""
@@ -91,46 +92,37 @@ class SharedSingleFlight:
 
         Raises the fetch's failure, or TimedOut at the deadline.
         """
+        pause = POLL / 16
         leader: Any = self._redis.get(lease)
         while leader is not None and deadline.left():
-            holder, outcome = self._redis.mget(lease, self._name("outcome", leader.decode()))
-            if outcome == SUCCESS:
-                return
-            if outcome is not None:
-                failure = orjson.loads(outcome)
+            holder, published = self._redis.mget(lease, self._name("failure", leader.decode()))
+            if published is not None:
+                failure = orjson.loads(published)
                 kind = Unavailable.kind(failure["kind"])
                 raise kind(failure["reason"], retry_after=failure["retry_after"])
             if holder != leader:
                 return
-            time.sleep(POLL)
+            time.sleep(pause)
+            pause = min(2 * pause, POLL)
         if not deadline.left():
             raise TimedOut("November 7 did not answer in time")
 
-    def _end(self, lease: Lock, token: str, outcome: bytes) -> None:
-        """Publish the outcome of a fetch, and release its lease."""
-        self._renewal.remove(lease)
-        with suppress(RedisError):
-            self._redis.set(self._name("outcome", token), outcome, ex=OUTCOME_TTL)
-            lease.release()
+    def _publish(self, failure: BaseException | None, token: str) -> None:
+        """Let the followers know how a fetch failed.
+
+        After an unexpected error, or if this process stops, the next process fetches.
+        """
+        if isinstance(failure, Unavailable) and not isinstance(failure, Busy):
+            name, kind = self._name("failure", token), failure.outcome
+            content = {"kind": kind, "reason": str(failure), "retry_after": failure.retry_after}
+            self._redis.set(name, orjson.dumps(content), ex=FAILURE_TTL)
 
     def _name(self, kind: str, key: str) -> str:
         return f"{self._namespace}-{kind}:{key}"
 
 
-def _outcome(error: BaseException) -> bytes:
-    """What a failed fetch publishes.
-
-    After an unexpected error, or if this process stops, the next process fetches.
-    """
-    if not isinstance(error, Unavailable) or isinstance(error, Busy):
-        return SUCCESS
-    return orjson.dumps(
-        {"kind": error.outcome, "reason": str(error), "retry_after": error.retry_after}
-    )
-
-
 class _Renewal:
-    """Keeps leases from expiring, on one thread that runs while there are any."""
+    """Keeps leases from expiring, on one thread that the first lease starts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -169,9 +161,6 @@ class _Renewal:
         while not self._closed.wait(LEASE / 3):
             with self._lock:
                 leases = list(self._leases)
-                if not leases:
-                    self._thread = None
-                    return
             for lease in leases:
                 with suppress(RedisError):  # the lease expires, or has just been released
                     lease.reacquire()

@@ -4,13 +4,13 @@ A call is the fetch of one key. It runs on a pool of threads, so a caller can le
 even if the connection hangs. Callers take turns, so one with many calls does not block the others.
 """
 
+import logging
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitTimeout
-from contextlib import ExitStack
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ from movies.november7 import metrics
 from movies.november7.deadline import Deadline
 from movies.november7.errors import Busy, TimedOut
 
+log = logging.getLogger(__name__)
+
 MAX_WAITERS = 192  # callers that wait at once; gunicorn.conf.py has threads beyond them
 USUAL_SECONDS = 0.3  # initial estimate of the time that November 7 takes for an answer
 WEIGHT = 0.2  # of the newest call in the moving average of durations
@@ -26,16 +28,12 @@ WEIGHT = 0.2  # of the newest call in the moving average of durations
 
 @dataclass(eq=False)
 class Call:
-    """A fetch that is queued or running; `started` is None until it has left the queue.
-
-    `cleanup`: what the fetch leaves to do once its callers have the result; it must not raise.
-    """
+    """A fetch that is queued or running; `started` is None until it has left the queue."""
 
     key: str
     deadline: Deadline
     caller: Hashable
     fetch: "Callable[[Call], Any]"
-    cleanup: ExitStack = field(default_factory=ExitStack)
     context: Context = field(default_factory=copy_context)
     started: float | None = None
     future: Future[Any] = field(default_factory=Future)
@@ -149,32 +147,41 @@ class SingleFlight:
                 _decrement(self._running, caller)
                 call.future.set_exception(Busy("no thread could be started"))
 
+    def publish(self, call: Call, result: Any) -> None:
+        """Hand the result to everyone who waits. A fetch may do so itself, and go on."""
+        self._remove(call, has_timing=True)
+        call.future.set_result(result)
+
     def _run(self, call: Call) -> None:
         """Fetch, and hand the result or the failure to everyone who waits."""
         if call.future.done():  # its start was reported as failed
             return
-        result, failure = None, None
         call.started = time.monotonic()
         try:
             if not call.deadline.left():
                 raise Busy("November 7 could not be asked in time")
             with metrics.IN_USE.track_inprogress():
                 result = call.fetch(call)
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            failure = error
-        seconds = time.monotonic() - call.started
+        except BaseException as error:
+            if call.future.done():
+                log.error("a fetch failed after its callers had the result", exc_info=error)
+                return
+            # Other failures say nothing about its speed.
+            self._remove(call, has_timing=isinstance(error, TimedOut))
+            call.future.set_exception(error)
+        else:
+            if not call.future.done():
+                self.publish(call, result)
+
+    def _remove(self, call: Call, *, has_timing: bool) -> None:
+        """Let others have its place, and start new fetches of its key."""
+        seconds = time.monotonic() - (call.started or 0.0)
         with self._lock:
             del self._calls[call.key]
             _decrement(self._running, call.caller)
-            # Other failures say nothing about its speed.
-            if failure is None or isinstance(failure, TimedOut):
+            if has_timing:
                 self._usual_seconds += WEIGHT * (seconds - self._usual_seconds)
             self._start_next()
-        if failure is None:
-            call.future.set_result(result)
-        else:
-            call.future.set_exception(failure)
-        call.cleanup.close()
 
 
 def share_of(places: int) -> int:

@@ -94,22 +94,26 @@ class Transport(BaseAdapter):
 
         `timeout`: seconds for all requests and pauses together. An answer that lacks movies is
         returned if there is no better one; if `request.needs_complete()`, only if it has as many
-        movies as its total promises. Raises an `Unavailable`.
+        movies as its total promises. `request.on_answer` is called with the answer first. Raises an
+        `Unavailable`.
         """
         deadline = Deadline.after(timeout)
         for name, value in trace_headers().items():
             request.headers.setdefault(name, value)
         retries = Retries(deadline, self._sleep)
         try:
-            return retries.run(partial(self._try, request, deadline, verify))
+            answer = retries.run(partial(self._try, request, deadline, verify))
         except Unavailable:
             needs_complete = getattr(request, "needs_complete", lambda: False)
             page = _best_doubtful(retries.failures, needs_complete)
             if page is None:
                 raise
-            return CheckedResponse(request, page, self._doubtful_ttl)
+            answer = CheckedResponse(request, page, self._doubtful_ttl)
         finally:
             metrics.TRIES.observe(retries.tries)
+        if on_answer := getattr(request, "on_answer", None):
+            on_answer(answer)
+        return answer
 
     def _try(self, request: PreparedRequest, deadline: Deadline, verify: bool | str) -> Response:
         """Send one request and count it by its outcome."""

@@ -23,6 +23,7 @@ from movies.november7.errors import (
     Unavailable,
 )
 from movies.november7.sample.catalogue import page as sample_page
+from movies.november7.singleflight import Call
 from november7.clients import (
     FAULT_KINDS,
     LONG,
@@ -252,7 +253,7 @@ def test_a_fetch_that_waited_too_long_in_the_queue_does_not_open_the_breaker(
     stand_in.faults = Faults(hang=1)
     for _ in range(FAILURES):
         with pytest.raises(TimedOut):
-            client._ask(BlockKey(QUERY, 0, 3), Deadline.after(SHORT))
+            client._ask(BlockKey(QUERY, 0, 3), Call("k", Deadline.after(SHORT), None, print))
     assert not client.breaker.is_open
 
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -49,8 +49,8 @@ class Fetch:
     def by(self, redis: Redis, seconds: float = 5) -> Any:
         """What a process gets."""
         shared = SharedSingleFlight(redis, "test", lambda: False)
-        with closing(shared), ExitStack() as cleanup:
-            return shared.fetch("k", Deadline.after(seconds), cleanup, self.lead, lambda: self.page)
+        with closing(shared):
+            return shared.fetch("k", Deadline.after(seconds), self.lead, lambda: self.page)
 
 
 class Watched(Redis):
@@ -179,13 +179,16 @@ def test_a_slow_renewal_of_a_lease_ends_with_the_fetch(
         assert module.RENEWAL not in {thread.name for thread in threading.enumerate()}
 
 
-def test_outcomes_expire(redis: Redis) -> None:
-    fetch = Fetch()
+def test_only_failures_leave_a_key_which_expires(redis: Redis) -> None:
+    fetch, failed = Fetch(), Fetch(BadStatus("no"))
     fetch.let_go.set()
+    failed.let_go.set()
     fetch.by(redis)
-    left = [redis.ttl(key) for key in redis.scan_iter()]
-    assert left
-    assert all(seconds in range(1, module.OUTCOME_TTL + 1) for seconds in left)
+    assert list(redis.scan_iter()) == []
+    with pytest.raises(BadStatus):
+        failed.by(redis)
+    (key,) = redis.scan_iter()
+    assert redis.ttl(key) in range(1, module.FAILURE_TTL + 1)
 
 
 def test_following_ends_at_the_deadline(redis: Redis) -> None:
@@ -255,7 +258,8 @@ def test_all_processes_refresh_once(
         return answer(method, target)
 
     with time_machine.travel("2026-03-01T12:00:00Z", tick=False) as clock:
-        clients[0].search(QUERY, skip=0, limit=3)
+        for client in clients:
+            client.search(QUERY, skip=0, limit=3)
         clock.shift(61)
         monkeypatch.setattr(stand_in.catalogue, "answer", answer_later)
         pages = [got.result() for got in search_everywhere(clients)]
@@ -269,7 +273,7 @@ def test_a_failure_of_an_unknown_kind_is_unavailable(redis: Redis) -> None:
     """A newer release may publish one."""
     redis.set(LEASE_KEY, "newer", px=30_000)
     failure = {"kind": "from_the_future", "reason": "no", "retry_after": 9}
-    redis.set("test-outcome:newer", orjson.dumps(failure))
+    redis.set("test-failure:newer", orjson.dumps(failure))
     with pytest.raises(Unavailable) as raised:
         Fetch().by(redis)
     assert (type(raised.value), raised.value.retry_after) == (Unavailable, 9)

@@ -92,6 +92,8 @@ def test_a_redis_that_refuses_to_write_is_still_read(api: Served, server: Privat
     cached = [f"cached {number}" for number in range(12)]
     for text in cached:
         assert api.search(text).ok
+    entries = "{november7}:entry:*"
+    assert eventually(lambda: len(list(server.client.scan_iter(entries))) == len(cached))
     server.client.config_set("min-replicas-to-write", 1)  # and it has none
     try:
         for number in range(4):
