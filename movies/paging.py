@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, bindparam
+from sqlalchemy import BigInteger, ScalarSelect, Select, Subquery, bindparam
 
 from movies.database import Statement
 from movies.extensions import db
@@ -16,13 +16,21 @@ class NoSuchPage(Exception):
     """The list has fewer pages."""
 
 
-def listing(statement: Select[*tuple[Any, ...]], total: ScalarSelect[int]) -> Statement:
-    """A statement for `paginate`, from an ordered SELECT and the number of rows it has in all."""
-    return Statement(
-        statement.add_columns(total.label("total"))
-        .limit(bindparam("page_size", type_=BigInteger))
+def rows_of_page(ordered: Select[*tuple[Any, ...]]) -> Subquery:
+    """The rows of one page of an ordered SELECT.
+
+    Other tables are joined to these rows only, and not to those of the pages before.
+    """
+    return (
+        ordered.limit(bindparam("page_size", type_=BigInteger))
         .offset(bindparam("offset", type_=BigInteger))
+        .subquery("page")
     )
+
+
+def listing(page: Select[*tuple[Any, ...]], total: ScalarSelect[int]) -> Statement:
+    """A statement for `paginate`: one page in order, and the number of rows of all pages."""
+    return Statement(page.add_columns(total.label("total")))
 
 
 def paginate(

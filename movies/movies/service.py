@@ -27,10 +27,11 @@ from movies.extensions import db
 from movies.movies import registry, tallies, votes
 from movies.movies.models import CONTENT, VOTED, Movie, Rating, RatingType
 from movies.november7.blocks import Page
-from movies.paging import listing
+from movies.paging import listing, rows_of_page
 
 _USER: BindParameter[int] = bindparam("user_id")
-_VOTES = (Movie.upvotes, Movie.downvotes, Rating.id.label("rating_id"), Rating.rating_type)
+_MINE = (Rating.id.label("rating_id"), Rating.rating_type)
+_VOTES = (Movie.upvotes, Movie.downvotes, *_MINE)
 _IS_MINE = and_(Rating.movie_id == Movie.id, Rating.user_id == _USER)
 # PostgreSQL reads for several users at once; SQLite needs no round trip that they could share.
 # Ids are text, as in a page. SQLite stores them without hyphens.
@@ -57,8 +58,13 @@ _RATINGS = (
     .where(Rating.user_id == _USER)
 )
 
+_BEST = rows_of_page(
+    select(Movie).where(VOTED).order_by(Movie.score.desc(), Movie.upvotes.desc(), Movie.id)
+).c
 TOP = listing(  # the movies that have votes, best rated first, as rows for `as_movie`
-    _MOVIES.where(VOTED).order_by(Movie.score.desc(), Movie.upvotes.desc(), Movie.id),
+    select(*(_BEST[name] for name in (*CONTENT, "upvotes", "downvotes")), *_MINE)
+    .outerjoin(Rating, and_(Rating.movie_id == _BEST.id, Rating.user_id == _USER))
+    .order_by(_BEST.score.desc(), _BEST.upvotes.desc(), _BEST.id),
     tallies.voted_movies(),
 )
 
@@ -143,9 +149,15 @@ def ratings(*filters: str) -> Statement:
     `filters`: the columns of Rating that must equal the parameter of their name.
     """
     wanted = [getattr(Rating, name) == bindparam(name) for name in filters]
-    total = select(func.count()).where(Rating.user_id == _USER, *wanted).scalar_subquery()
-    newest_first = (Rating.created_at.desc(), Rating.id.desc())
-    return listing(_RATINGS.where(*wanted).order_by(*newest_first), total)
+    mine = (Rating.user_id == _USER, *wanted)
+    newest = select(*votes.COLUMNS).where(*mine)
+    page = rows_of_page(newest.order_by(Rating.created_at.desc(), Rating.id.desc())).c
+    return listing(
+        select(*page, *votes.ABOUT_MOVIE)
+        .join(Movie, Movie.id == page.movie_id)
+        .order_by(page.created_at.desc(), page.id.desc()),
+        select(func.count()).where(*mine).scalar_subquery(),
+    )
 
 
 def as_rating(row: Any) -> dict[str, Any]:
