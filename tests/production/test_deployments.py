@@ -431,7 +431,7 @@ def test_a_failure_that_a_newer_release_published_is_503(
     failure = {"kind": "from_the_future", "reason": "no", "retry_after": 9}
     with redis_py.Redis.from_url(redis_url) as client:
         client.set(f"{NAMESPACE}-flight:{lease}", "newer", px=30_000)
-        client.set(f"{NAMESPACE}-outcome:newer", json.dumps(failure), px=30_000)
+        client.set(f"{NAMESPACE}-failure:newer", json.dumps(failure), px=30_000)
     answer = postgresql_and_redis.api.search(text)
     assert_unavailable(answer)
     assert answer.headers["Retry-After"] == "9"
