@@ -194,9 +194,13 @@ class Client:
         return self._single_flight.submit(
             f"probe {uuid4()}",
             Deadline.after(self._probe_timeout),
-            lambda call: self._send(self._session.probe, call.deadline),
+            self._run_probe,
             BACKGROUND,
         )[0]
+
+    def _run_probe(self, call: Call) -> None:
+        self._send(self._session.probe, call.deadline)
+        self.breaker.succeeded()
 
     def _submit(
         self,
@@ -231,8 +235,9 @@ class Client:
             if is_refresh:
                 self._refresher.failed(key)
             raise
-        self.breaker.succeeded()
-        self._refresher.done(key)
+        if not call.future.done():
+            self.breaker.succeeded()
+            self._refresher.done(key)
         return page
 
     def _stored(self, key: BlockKey, since: float | None, started: float) -> Page | None:
@@ -271,7 +276,7 @@ class Client:
         """What `request`, which takes a `timeout`, returns. The breaker counts how it ends."""
         had_time = deadline.left() > self.deadline / 2  # else it is our own queue that is slow
         try:
-            answer = request(timeout=deadline.left())
+            return request(timeout=deadline.left())
         except InvalidRequest:
             log.exception(
                 "November 7 rejected a request as invalid (422); this is a bug in Movies API"
@@ -289,5 +294,3 @@ class Client:
             if self.breaker.is_open:
                 self._refresher.begin()
             raise
-        self.breaker.succeeded()
-        return answer
