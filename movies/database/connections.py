@@ -1,7 +1,8 @@
 """Connection options, pools and timeouts of PostgreSQL and SQLite.
 
-A process has two pools. Transactions use one and single SELECTs use the other, so writers that wait
-for a lock cannot keep lists and cached searches waiting. Their sizes add up to 20 connections.
+A process has two pools. Transactions and votes use one. Single SELECTs use the other, and so does
+the recording of fetched movies on PostgreSQL. So voters that wait for a lock cannot keep lists and
+searches waiting. The sizes of the pools add up to 20 connections.
 """
 
 import logging
@@ -32,7 +33,7 @@ from movies.database.hosts import best_address_first, forget_address, remember_a
 from movies.database.outages import must_replace_connection
 from movies.database.stalls import start_watching, within
 
-READS = "reads"  # the bind of the pool that single SELECTs use
+READS = "reads"  # the bind of the pool for single statements that may be repeated
 POOL_SIZES = {None: 12, READS: 8}  # connections of one process
 POOL_TIMEOUT = 5  # seconds to wait for a connection of the pool
 MAX_WAITERS = 192  # callers of one process that wait for a connection at once; others get 503
