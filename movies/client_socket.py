@@ -5,7 +5,6 @@ import re
 import socket
 import threading
 import time
-from collections import deque
 from typing import Any
 
 REQUEST_TIMEOUT = 10.0  # seconds for a client to send a request
@@ -20,19 +19,19 @@ _EXPECT = re.compile(rb"(?im)^expect:")
 class ClientSocket(socket.socket):
     """A client's connection with a buffer in each direction.
 
-    The main loop calls `fill` and `flush`, which never block. Threads call `recv`, which waits at
-    most REQUEST_TIMEOUT in all for what `fill` has not read, and `sendall`, which never waits.
+    The main loop calls `fill`, which never blocks. Threads call `recv`, which waits at most
+    REQUEST_TIMEOUT in all for what `fill` has not read. `sendall` puts data into the buffer for
+    `flush`, which never blocks either, so the head and the body of a response are sent together.
     """
 
     _slow = threading.BoundedSemaphore(SLOW_SENDERS)
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(fileno=accepted.detach())
-        self.unsent = 0  # bytes
         self.is_answered = False  # whether a response to the current request has begun
         self.is_whole = True  # whether `fill` has read the whole request
         self._received = bytearray()
-        self._outgoing: deque[memoryview] = deque()
+        self._outgoing = bytearray()
         self._deadline = 0.0
 
     def fill(self) -> bool:
@@ -83,36 +82,29 @@ class ClientSocket(socket.socket):
             self._slow.release()
             self.settimeout(timeout)
 
+    @property
+    def unsent(self) -> int:
+        """The number of bytes that are left for `flush`."""
+        return len(self._outgoing)
+
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send what the client takes now and keep the rest for `flush`."""
+        """Keep data for `flush`."""
         self.is_answered = True
-        view = memoryview(data).cast("B")
-        if not self.unsent:
-            view = view[self._send(view) :]
-        if view:
-            self._outgoing.append(view)
-            self.unsent += len(view)
+        self._outgoing += data
 
     def flush(self) -> bool:
         """Send what the client takes now; return whether nothing is left."""
         while self._outgoing:
-            view = self._outgoing.popleft()
-            sent = self._send(view)
-            self.unsent -= sent
-            if sent < len(view):
-                self._outgoing.appendleft(view[sent:])
+            try:
+                sent = self.send(self._outgoing, socket.MSG_DONTWAIT)
+            except BlockingIOError:
                 return False
+            del self._outgoing[:sent]
         return True
 
     def drain(self) -> int:
         """Discard what has arrived; return the number of bytes, 0 at the end of the connection."""
         return len(super().recv(READ_AHEAD))
-
-    def _send(self, view: memoryview) -> int:
-        try:
-            return super().send(view, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return 0
 
 
 def _has_last_chunk(body: bytes | bytearray) -> bool:

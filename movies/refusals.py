@@ -40,6 +40,7 @@ def refuse(client: ClientSocket, status: HTTPStatus, *, is_counted: bool = False
         access_log.record("other", {"route": "refused", "status": status.value}, 0.0)
     with suppress(OSError):  # the client has left
         client.sendall(_problem(status, request_id.get() or ""))
+        client.flush()
 
 
 def _problem(status: HTTPStatus, request: str) -> bytes:

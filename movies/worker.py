@@ -131,7 +131,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, conn: TConn) -> Any:
         """Answer one request, on a thread."""
         conn.sock.is_answered = False
-        return super().handle(conn)
+        try:
+            return super().handle(conn)
+        finally:
+            with suppress(OSError):  # the client has left; finish_request closes the connection
+                conn.sock.flush()
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer one request; close the connection after one that was not buffered completely.

@@ -89,10 +89,23 @@ def test_sending_does_not_wait_for_the_reader(pair: tuple[ClientSocket, socket.s
     server.setblocking(True)
     for part in parts:
         server.sendall(part)
-    assert server.unsent > 0
+    assert not server.flush()
     received = b""
     while len(received) < 5_000_000:
         received += client.recv(65536)
         server.flush()
     assert received == b"".join(parts)
     assert (server.unsent, server.flush()) == (0, True)
+
+
+def test_the_head_and_the_body_of_a_response_are_sent_together(
+    pair: tuple[ClientSocket, socket.socket],
+) -> None:
+    server, client = pair
+    client.setblocking(False)
+    server.sendall(b"head")
+    server.sendall(b"body")
+    with pytest.raises(BlockingIOError):
+        client.recv(8)
+    server.flush()
+    assert client.recv(8) == b"headbody"

@@ -41,6 +41,7 @@ def test_a_connection_is_closed_only_once(worker: Worker, monkeypatch: pytest.Mo
             server, client = map(stack.enter_context, socket.socketpair())
             connection = TConn(worker.cfg, stack.enter_context(ClientSocket(server)), None, None)
             connection.sock.sendall(bytes(SIZE))
+            connection.sock.flush()
             worker.nr_conns += 1
             return connection, client
 
