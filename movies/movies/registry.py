@@ -31,6 +31,7 @@ from movies.november7.contract import ProviderMovie
 log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 0.25  # seconds that a search waits for others that change the same movies
+RECORDING_TIMEOUT = 1.0  # seconds that a search waits until the movies that it found are recorded
 SEEN_PRECISION = timedelta(hours=1)  # within it, a movie that has not changed is not written
 
 _TYPES = {"id": Uuid, "rating": Float}  # of CONTENT; all others are text

@@ -89,6 +89,7 @@ def search(
     """
     page = provider.client().search(query, skip=skip, limit=limit, caller=user_id, **options)
     row_of = _votes_of(user_id, [movie["id"] for movie in page.movies])
+    page.wait_until_handled(registry.RECORDING_TIMEOUT)  # so that they can be voted on at once
     movies = [_with_votes(movie, row_of.get(movie["id"])) for movie in page.movies]
     return page, movies
 

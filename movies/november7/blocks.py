@@ -7,7 +7,8 @@ and the next pages of a search are mostly cached.
 import hashlib
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any, Literal, get_args
 
 import orjson
@@ -70,7 +71,8 @@ class Page:
     that November 7's totals promise. `source`: `hit`, a fresh page from the cache; `stale`, one
     that is stale; `miss`, one that was fetched for this caller; `collapsed`, one that was fetched
     for another caller at the same time. `reason`: why it was fetched, in the terms of RFC 9211.
-    `refresh`: what became of a stale page's refresh.
+    `refresh`: what became of a stale page's refresh. `handled`: for each fetched block, an event
+    that is set once `on_fetch` of the client has returned; none if it had before.
     """
 
     total: int
@@ -81,6 +83,12 @@ class Page:
     source: Source = "miss"
     reason: Reason = "miss"
     refresh: Literal["scheduled", "failing", "postponed"] | None = None
+    handled: tuple[Event, ...] = field(default=(), compare=False)
+
+    def wait_until_handled(self, seconds: float) -> None:
+        """Wait until `on_fetch` has returned, at most `seconds` for each block."""
+        for event in self.handled:
+            event.wait(seconds)
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is fresh at `now`, a Unix time in seconds."""
@@ -156,6 +164,7 @@ def joined(parts: list[tuple[BlockKey, Page]], skip: int, limit: int) -> Page:
         expires_at=min(page.expires_at for page in pages),
         is_complete=all(_is_whole(key, page) for key, page in parts),
         reason="partial" if is_partial else page.reason,
+        handled=tuple(event for page in pages for event in page.handled),
     )
 
 

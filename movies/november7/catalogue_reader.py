@@ -51,6 +51,7 @@ class CatalogueReader:
                 if not until.left():
                     raise TimedOut("the catalogue could not be read in time")
                 block = self._fetch(key, until, since, caller)
+                block.wait_until_handled(until.left())
             yield block
             if not block.is_complete:
                 raise Unavailable("November 7 sent less of the catalogue than it promised")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from functools import partial
+from threading import Event
 from typing import TypeVar
 from uuid import uuid4
 
@@ -42,7 +43,8 @@ class Client:
 
     `deadline`: seconds that one search may take. `concurrency`: requests that run at once. `redis`:
     where fetches are shared among processes. `on_fetch` is called with the movies of every block
-    that was fetched, before any caller gets it, on the thread of the fetch; it must not raise.
+    that was fetched, on the thread of the fetch; it must not raise. Callers may have the block
+    before it returns, and can wait for it with `Page.wait_until_handled`.
 
     A `caller` is an opaque key of the user who causes a fetch. Callers get equal shares of the
     requests.
@@ -259,11 +261,14 @@ class Client:
 
         def on_answer(block: Page) -> None:
             self.breaker.succeeded()
-            self._on_fetch(block.movies)
-            self.cache.remember(call.key, block)
+            handled = Event()
             if self._shared is not None:
                 self._refresher.done(key)
-                self._single_flight.publish(call, block)
+                self._single_flight.publish(call, replace(block, handled=(handled,)))
+            self._on_fetch(block.movies)
+            handled.set()
+            self.cache.remember(call.key, block)
+            if self._shared is not None:
                 time.sleep(RESPONSE_TIME)  # do not compete with the callers for the interpreter
 
         needs_complete = partial(self._has_complete, key)

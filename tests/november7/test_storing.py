@@ -1,5 +1,6 @@
-"""Callers get a page before it is stored, and nobody else asks November 7 meanwhile."""
+"""Callers get a page before it is handled and stored, and nobody asks November 7 meanwhile."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -9,9 +10,12 @@ import pytest
 from helpers import eventually
 from redis import Redis
 
+from movies.november7.blocks import SEARCH_BLOCK, Movies
 from movies.november7.client import Client
 from movies.november7.freshness import Freshness
-from november7.clients import QUERY, search, titles
+from movies.november7.sample.catalogue import sample_movies
+from november7.clients import QUERY, movie, search, titles
+from stand_in.catalogue import Catalogue
 from stand_in.server import StandIn
 
 NO_CACHE = Freshness(max_age=0)
@@ -51,6 +55,44 @@ def test_a_page_is_shared_even_before_it_is_stored(
         slow.go_on.set()
         assert page.result().source == "hit"
     assert len(stand_in.requests) == 1
+
+
+def test_callers_get_a_page_while_it_is_handled(
+    make_client: Callable[..., Client], redis: Redis, stand_in: StandIn
+) -> None:
+    handle = Event()
+    client = make_client(redis=redis, on_fetch=lambda _movies: handle.wait(30))
+    page = search(client)
+    page.wait_until_handled(0.05)
+    assert [event.is_set() for event in page.handled] == [False]
+    handle.set()
+    page.wait_until_handled(30)
+    assert page.handled[0].is_set()
+    assert search(client).source == "hit"
+    assert len(stand_in.requests) == 1
+
+
+def test_a_page_of_two_blocks_is_handled_when_both_are(
+    make_client: Callable[..., Client], redis: Redis, stand_in: StandIn
+) -> None:
+    stand_in.catalogue = Catalogue([movie(number) for number in range(SEARCH_BLOCK + 1)])
+    client = make_client(redis=redis)
+    page = client.search("movie", skip=SEARCH_BLOCK - 1, limit=2)
+    assert (len(page.movies), len(page.handled)) == (2, 2)
+
+
+def test_a_looked_up_movie_is_returned_after_its_block_is_handled(
+    make_client: Callable[..., Client], redis: Redis
+) -> None:
+    handled: list[int] = []
+
+    def handle(movies: Movies) -> None:
+        time.sleep(0.1)
+        handled.append(len(movies))
+
+    client = make_client(redis=redis, on_fetch=handle)
+    assert client.find_movie(sample_movies()[0]["id"])
+    assert handled == [len(sample_movies())]
 
 
 def test_a_forced_request_does_not_get_a_page_that_was_fetched_before(
