@@ -7,6 +7,7 @@ Each has two workers, a trusted proxy, rate limits, a provider whose first addre
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +31,10 @@ VOTE = f"/api/v1/movies/{MOVIE_ID}/rating/"
 # What the operator asks of PostgreSQL: neither is the default.
 OPTIONS = r"-csearch_path=tenant -cdefault_transaction_isolation=repeatable\ read"
 OURS = "-csearch_path=tenant -cdefault_transaction_read_only=off"  # of the tests' connections
+END_BACKENDS = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 RESOLVER = f"""
 import socket
 real = socket.getaddrinfo
@@ -38,6 +43,20 @@ def getaddrinfo(host, *args, **options):
     return [info for one in hosts for info in real(one, *args, **options)]
 socket.getaddrinfo = getaddrinfo
 """
+
+
+numbers = count(1)
+
+
+def unique(text: str) -> str:
+    """A query that begins with `text` and has not been searched for before."""
+    return f"{text} {next(numbers)}"
+
+
+def assert_unavailable(answer: requests.Response) -> None:
+    kind = answer.headers["Content-Type"]
+    assert (answer.status_code, kind) == (503, "application/problem+json"), answer.text
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 class Deployment:

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import requests
 import sqlalchemy as sa
+from helpers import eventually
 from redis import Redis
 from served import Served
 
@@ -154,6 +156,22 @@ class LargeSite:
     def vote(self, movie_id: str, rating_type: str = "UPVOTE") -> requests.Response:
         path = f"/api/v1/movies/{movie_id}/rating/"
         return self.api.ask("PUT", path, json={"rating_type": rating_type})
+
+    def take_down(self) -> None:
+        """Stop the provider, and search until the breakers of both workers are open."""
+        self.provider.stop()
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(self.api.search, [f"asked in vain {uuid4()}" for _ in range(48)]))
+
+    def bring_back(self) -> None:
+        """Start the provider, and search until the breakers of both workers are closed."""
+        self.provider.start()
+
+        def is_closed() -> bool:
+            self.api.search(f"after {uuid4()}")
+            return self.api.metric("november7_breaker_open") == 0
+
+        assert eventually(is_closed, within=60)
 
 
 def cpu_time(pid: int) -> float:

@@ -12,7 +12,8 @@ import pytest
 from launcher import ROOT
 from private_postgresql import PrivatePostgresql
 from served import Served, served
-from traffic import MOVIES, traffic
+
+from production.traffic import MOVIES, traffic
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,9 @@ import pytest
 import requests
 from helpers import eventually
 from served import WORKERS, Served, served
-from traffic import MOVIES, traffic
+
+from production.process_limits import limited
+from production.traffic import MOVIES, traffic
 
 pytestmark = pytest.mark.slow
 
@@ -58,17 +60,6 @@ def full(disk: Path) -> Iterator[None]:
         yield
     finally:
         filler.unlink()
-
-
-@contextmanager
-def limited(pids: list[int], kind: int, limits: list[int]) -> Iterator[None]:
-    """Lower a limit of each process while the block runs."""
-    with ExitStack() as stack:
-        for pid, limit in zip(pids, limits, strict=True):
-            before = resource.prlimit(pid, kind)
-            stack.callback(resource.prlimit, pid, kind, before)
-            resource.prlimit(pid, kind, (limit, before[1]))
-        yield
 
 
 def rename(api: Served, number: int) -> requests.Response:

@@ -15,7 +15,12 @@ import pytest
 import requests
 from helpers import eventually
 from keepalive import connection_to_each_worker, get
-from large_site import (
+from served import served
+from services import postgresql_database
+
+from movies.november7.refresher import MAX_PENDING
+from movies.november7.sqlite_store import WAL_BYTES
+from production.large_site import (
     CACHE_BYTES,
     CACHE_FILE,
     LargeCatalogue,
@@ -24,12 +29,7 @@ from large_site import (
     cpu_time,
     movie,
 )
-from served import served
-from services import postgresql_database
-from test_exhaustion import limited
-
-from movies.november7.refresher import MAX_PENDING
-from movies.november7.sqlite_store import WAL_BYTES
+from production.process_limits import limited
 from stand_in.server import Faults, StandIn
 
 pytestmark = pytest.mark.slow
@@ -87,24 +87,6 @@ def test_a_movie_that_is_new_is_found_after_a_minute_or_a_clear(site: LargeSite)
         assert [site.movie(new["id"]).status_code for _ in range(8)] == [200] * 8
 
 
-def take_down(site: LargeSite) -> None:
-    """Stop the provider, and search until the breakers of both workers are open."""
-    site.provider.stop()
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(site.api.search, [f"asked in vain {uuid4()}" for _ in range(48)]))
-
-
-def bring_back(site: LargeSite) -> None:
-    """Start the provider, and search until the breakers of both workers are closed."""
-    site.provider.start()
-
-    def is_closed() -> bool:
-        site.api.search(f"after {uuid4()}")
-        return site.api.metric("november7_breaker_open") == 0
-
-    assert eventually(is_closed, within=60)
-
-
 @only_on_sqlite
 def test_a_thread_that_cannot_start_delays_recovery_and_does_not_prevent_it(
     site: LargeSite,
@@ -116,10 +98,10 @@ def test_a_thread_that_cannot_start_delays_recovery_and_does_not_prevent_it(
     pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[0]) for pid in site.api.pids]
     limits = [number * resource.getpagesize() + ROOM for number in pages]
     with limited(site.api.pids, resource.RLIMIT_AS, limits):
-        take_down(site)
+        site.take_down()
         assert "the background refresher could not be started" in site.api.log
     site.provider.faults = Faults()
-    bring_back(site)
+    site.bring_back()
 
 
 @only_on_sqlite
@@ -136,11 +118,11 @@ def test_an_invented_id_costs_little_more_than_a_refused_search_in_an_outage(
     with connection_to_each_worker(site.api) as workers:
         path = f"/api/v1/movies/{uuid4()}/"
         assert {get(one, path, **site.api.headers).status for one in workers} == {404}
-    take_down(site)
+    site.take_down()
     site.clock.move(61)
     refused_search = cost(lambda: site.api.search(f"refused {uuid4()}"))
     assert cost(lambda: site.movie(str(uuid4()))) < 3 * refused_search
-    bring_back(site)
+    site.bring_back()
 
 
 def test_one_user_cannot_fill_the_store_of_pages(site: LargeSite) -> None:
@@ -194,6 +176,8 @@ def test_a_page_that_was_slow_to_arrive_has_no_age(site: LargeSite) -> None:
 def test_voters_for_movies_that_are_not_recorded_record_one_each(site: LargeSite) -> None:
     """The catalogue is cached, and the database has been restored from an older backup."""
     assert site.movie(str(uuid4())).status_code == 404
+    site.provider.stop()  # a refresh in the background would record more
+    assert eventually(lambda: site.api.metric("november7_bulkhead_in_use") == 0)
     site.execute("DELETE FROM movies WHERE upvotes + downvotes = 0")
     recorded = site.execute("SELECT count(*) FROM movies")
     wanted = [movie["id"] for movie in site.catalogue.movies[300:420]]
@@ -201,6 +185,7 @@ def test_voters_for_movies_that_are_not_recorded_record_one_each(site: LargeSite
         answers = list(pool.map(site.vote, wanted))
     assert {answer.status_code for answer in answers} == {201}
     assert site.execute("SELECT count(*) FROM movies") == recorded + len(wanted)
+    site.bring_back()
 
 
 def test_a_purge_of_many_sign_ins_deletes_them_in_batches(site: LargeSite) -> None:

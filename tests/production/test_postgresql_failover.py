@@ -7,7 +7,8 @@ import pytest
 from helpers import eventually
 from private_postgresql import PrivatePostgresql, private_postgresql
 from served import Served, served
-from traffic import traffic
+
+from production.traffic import traffic
 
 pytestmark = pytest.mark.slow
 

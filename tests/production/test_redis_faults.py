@@ -10,7 +10,8 @@ import redis
 from helpers import eventually
 from served import Served, served
 from services import free_port
-from traffic import traffic
+
+from production.traffic import traffic
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ from helpers import eventually
 from launcher import ROOT
 from served import WORKERS, Served, served
 from services import free_port, postgresql_database
-from traffic import traffic
+
+from production.traffic import traffic
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ import pytest
 from launcher import ROOT
 from served import Served, served
 from services import postgresql_database
-from traffic import traffic
+
+from production.traffic import traffic
 
 pytestmark = pytest.mark.slow
 

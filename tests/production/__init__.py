@@ -1,0 +1,1 @@
+"""Tests of deployed servers: faults, load, restarts and operations."""
