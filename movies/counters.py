@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from redis import Redis, RedisError
 
+from movies.wal import enable_wal
+
 log = logging.getLogger(__name__)
 
 WINDOW = 60  # seconds
@@ -102,7 +104,7 @@ class SQLiteStore:
             self._path, timeout=SQLITE_TIMEOUT, check_same_thread=False
         )
         weakref.finalize(self, connection.close)
-        connection.execute("PRAGMA journal_mode = WAL")
+        enable_wal(connection, SQLITE_TIMEOUT)
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS windows (key TEXT PRIMARY KEY, hits INTEGER NOT NULL, "

@@ -21,7 +21,7 @@ LAYERS = [
         "representations",
         "headers",
     }
-    | {"client_socket", "port", "writers"},
+    | {"client_socket", "port", "wal", "writers"},
     {"extensions", "settings", "problems", "access_log"},
     {"limits", "paging", "provider", "refusals", "tracing"},
     {"api"},

@@ -32,6 +32,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from movies.database.hosts import best_address_first, forget_address, remember_address
 from movies.database.outages import must_replace_connection
 from movies.database.stalls import start_watching, within
+from movies.wal import enable_wal
 
 READS = "reads"  # the bind of the pool for single statements that may be repeated
 POOL_SIZES = {None: 12, READS: 8}  # connections of one process
@@ -157,7 +158,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Give SQLite what PostgreSQL has: foreign keys, reads during writes, and `sqrt`."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        enable_wal(connection, SQLITE_LOCK_TIMEOUT)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.create_function("sqrt", 1, math.sqrt, deterministic=True)
 

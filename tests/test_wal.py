@@ -1,0 +1,42 @@
+"""SQLite files in which readers and a writer work at the same time."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from movies.wal import enable_wal
+
+
+def test_a_new_file_can_be_opened_several_times_at_once(tmp_path: Path) -> None:
+    barrier = Barrier(2)
+
+    def write(path: Path) -> None:
+        barrier.wait(30)
+        with closing(sqlite3.connect(path, timeout=60)) as connection, connection:
+            enable_wal(connection, 60)
+            connection.execute("CREATE TABLE IF NOT EXISTS numbers (number)")
+            connection.execute("INSERT INTO numbers VALUES (1)")
+
+    for number in range(50):
+        path = tmp_path / str(number)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(write, [path] * 2))
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM numbers").fetchone() == (2,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_that_stays_locked_is_an_error(tmp_path: Path) -> None:
+    with (
+        closing(sqlite3.connect(tmp_path / "file")) as other,
+        closing(sqlite3.connect(tmp_path / "file", timeout=0)) as connection,
+    ):
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            enable_wal(connection, 0.02)
+        other.execute("ROLLBACK")
+        enable_wal(connection, 0.02)
