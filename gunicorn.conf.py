@@ -60,7 +60,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, limit))
 
 # Threads are cheap while they wait, and created only when needed. However many callers wait for
 # November 7, for the database, for slow clients and for password checks at once, some threads are
-# free.
+# free. Not counted are callers that wait until fetched movies are recorded, a second at most.
 worker_class = "movies.worker.Worker"
 threads = MAX_WAITERS + MAX_CALLERS + SLOW_SENDERS + passwords.MAX_CALLERS + 32
 worker_connections = max(64, min(2000, most_files - 300))  # the rest is for files and databases

@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 REQUEST_TIMEOUT = 10.0  # seconds for a client to send a request
@@ -20,8 +21,8 @@ class ClientSocket(socket.socket):
     """A client's connection with a buffer in each direction.
 
     The main loop calls `fill`, which never blocks. Threads call `recv`, which waits at most
-    REQUEST_TIMEOUT in all for what `fill` has not read. `sendall` puts data into the buffer for
-    `flush`, which never blocks either, so the head and the body of a response are sent together.
+    REQUEST_TIMEOUT in all for what `fill` has not read. `sendall` only fills the buffer that
+    `flush` sends, so the head and the body of a response are sent together. Neither blocks.
     """
 
     _slow = threading.BoundedSemaphore(SLOW_SENDERS)
@@ -101,6 +102,12 @@ class ClientSocket(socket.socket):
                 return False
             del self._outgoing[:sent]
         return True
+
+    def shutdown(self, how: int) -> None:
+        """Send what the client takes now, then shut down: gunicorn does so after an error."""
+        with suppress(OSError):
+            self.flush()
+        super().shutdown(how)
 
     def drain(self) -> int:
         """Discard what has arrived; return the number of bytes, 0 at the end of the connection."""

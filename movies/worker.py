@@ -131,21 +131,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, conn: TConn) -> Any:
         """Answer one request, on a thread."""
         conn.sock.is_answered = False
-        try:
-            return super().handle(conn)
-        finally:
-            with suppress(OSError):  # the client has left; finish_request closes the connection
-                conn.sock.flush()
+        return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer one request; close the connection after one that was not buffered completely.
 
+        The response is sent before gunicorn waits for the rest of a body that was not read.
         gunicorn discards only the first 64 KiB of a body that the application did not read, and
         then closes the connection. The client has to know before it sends another request.
         """
         if not conn.sock.is_whole:
             req.force_close()
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            with suppress(OSError):  # the client has left; finish_request closes the connection
+                conn.sock.flush()
 
     def finish_request(self, conn: TConn, fs: "Future[Any]") -> None:
         """Send what is unsent, then keep the connection or close it, without blocking."""

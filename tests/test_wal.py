@@ -1,6 +1,7 @@
 """SQLite files in which readers and a writer work at the same time."""
 
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -40,3 +41,16 @@ def test_a_file_that_stays_locked_is_an_error(tmp_path: Path) -> None:
             enable_wal(connection, 0.02)
         other.execute("ROLLBACK")
         enable_wal(connection, 0.02)
+
+
+def test_an_error_that_lasts_is_raised_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE numbers (number)")
+    started = time.monotonic()
+    with (
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        enable_wal(connection, 60)
+    assert time.monotonic() - started < 30

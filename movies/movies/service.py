@@ -1,5 +1,6 @@
 """Business logic of movies and ratings."""
 
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -27,6 +28,7 @@ from movies.extensions import db
 from movies.movies import registry, tallies, votes
 from movies.movies.models import CONTENT, VOTED, Movie, Rating, RatingType
 from movies.november7.blocks import Page
+from movies.november7.deadline import Deadline
 from movies.paging import listing, rows_of_page
 
 _USER: BindParameter[int] = bindparam("user_id")
@@ -81,15 +83,24 @@ class AlreadyRated(Exception):
 
 
 def search(
-    user_id: int, query: str | None, *, skip: int, limit: int, **options: Any
+    user_id: int,
+    query: str | None,
+    *,
+    skip: int,
+    limit: int,
+    wait: float = math.inf,
+    **options: Any,
 ) -> tuple[Page, list[dict[str, Any]]]:
     """A page of search results, and its movies with their votes.
 
-    `options` are those of `Client.search`. Raises Unavailable, NotCached.
+    `wait` and `options` are those of `Client.search`. Raises Unavailable, NotCached.
     """
-    page = provider.client().search(query, skip=skip, limit=limit, caller=user_id, **options)
+    until = Deadline.after(wait)
+    client = provider.client()
+    page = client.search(query, skip=skip, limit=limit, caller=user_id, wait=wait, **options)
     row_of = _votes_of(user_id, [movie["id"] for movie in page.movies])
-    page.wait_until_handled(registry.RECORDING_TIMEOUT)  # so that they can be voted on at once
+    # So that they can be voted on at once.
+    page.wait_until_handled(min(registry.RECORDING_TIMEOUT, until.left()))
     movies = [_with_votes(movie, row_of.get(movie["id"])) for movie in page.movies]
     return page, movies
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from movies.november7.contract import ProviderMovie
+from movies.november7.deadline import Deadline
 
 FORMAT = 2  # version of entries, part of their keys; increase it when their content changes
 SEARCH_BLOCK = 100  # movies, as in the largest page, so that a page needs at most two blocks
@@ -72,7 +73,7 @@ class Page:
     that is stale; `miss`, one that was fetched for this caller; `collapsed`, one that was fetched
     for another caller at the same time. `reason`: why it was fetched, in the terms of RFC 9211.
     `refresh`: what became of a stale page's refresh. `handled`: for each fetched block, an event
-    that is set once `on_fetch` of the client has returned; none if it had before.
+    that is set once `on_fetch` of the client has returned. It is empty for cached pages.
     """
 
     total: int
@@ -86,9 +87,10 @@ class Page:
     handled: tuple[Event, ...] = field(default=(), compare=False)
 
     def wait_until_handled(self, seconds: float) -> None:
-        """Wait until `on_fetch` has returned, at most `seconds` for each block."""
+        """Wait until `on_fetch` has returned for all blocks, at most `seconds`."""
+        deadline = Deadline.after(seconds)
         for event in self.handled:
-            event.wait(seconds)
+            event.wait(deadline.left())
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is fresh at `now`, a Unix time in seconds."""

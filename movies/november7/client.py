@@ -43,8 +43,8 @@ class Client:
 
     `deadline`: seconds that one search may take. `concurrency`: requests that run at once. `redis`:
     where fetches are shared among processes. `on_fetch` is called with the movies of every block
-    that was fetched, on the thread of the fetch; it must not raise. Callers may have the block
-    before it returns, and can wait for it with `Page.wait_until_handled`.
+    that was fetched, on the thread of the fetch; it must not raise. With `redis`, callers get the
+    block before it returns, and can wait for it with `Page.wait_until_handled`.
 
     A `caller` is an opaque key of the user who causes a fetch. Callers get equal shares of the
     requests.
@@ -253,21 +253,19 @@ class Client:
         return replace(block, source=source)
 
     def _ask(self, key: BlockKey, call: Call) -> Page:
-        """Ask November 7, and store its answer.
-
-        Among processes that share fetches, the callers have it before: its lease is released after
-        it is stored, so nobody else asks meanwhile.
-        """
+        """Ask November 7, call `on_fetch`, store the answer. With Redis, callers get it first."""
 
         def on_answer(block: Page) -> None:
             self.breaker.succeeded()
+            self.cache.remember(call.key, block)
             handled = Event()
             if self._shared is not None:
                 self._refresher.done(key)
                 self._single_flight.publish(call, replace(block, handled=(handled,)))
-            self._on_fetch(block.movies)
-            handled.set()
-            self.cache.remember(call.key, block)
+            try:
+                self._on_fetch(block.movies)
+            finally:
+                handled.set()
             if self._shared is not None:
                 time.sleep(RESPONSE_TIME)  # do not compete with the callers for the interpreter
 

@@ -70,7 +70,7 @@ class SingleFlight:
         """
         with self._lock:
             call = self._calls.get(key)
-            if call is not None:
+            if call is not None and not call.future.done():
                 metrics.FETCHES_JOINED.inc()
                 return call, True
             self._refuse_if_late(caller, deadline)
@@ -148,8 +148,10 @@ class SingleFlight:
                 call.future.set_exception(Busy("no thread could be started"))
 
     def publish(self, call: Call, result: Any) -> None:
-        """Hand the result to everyone who waits. A fetch may do so itself, and go on."""
-        self._remove(call, has_timing=True)
+        """Hand the result to everyone who waits. A fetch may do so itself, and go on.
+
+        It keeps its place until it ends, but new callers no longer join it.
+        """
         call.future.set_result(result)
 
     def _run(self, call: Call) -> None:
@@ -163,21 +165,23 @@ class SingleFlight:
             with metrics.IN_USE.track_inprogress():
                 result = call.fetch(call)
         except BaseException as error:
+            # Other failures say nothing about its speed.
+            self._end(call, has_timing=isinstance(error, TimedOut))
             if call.future.done():
                 log.error("a fetch failed after its callers had the result", exc_info=error)
-                return
-            # Other failures say nothing about its speed.
-            self._remove(call, has_timing=isinstance(error, TimedOut))
-            call.future.set_exception(error)
+            else:
+                call.future.set_exception(error)
         else:
+            self._end(call, has_timing=True)
             if not call.future.done():
                 self.publish(call, result)
 
-    def _remove(self, call: Call, *, has_timing: bool) -> None:
-        """Let others have its place, and start new fetches of its key."""
+    def _end(self, call: Call, *, has_timing: bool) -> None:
+        """Let others have its place."""
         seconds = time.monotonic() - (call.started or 0.0)
         with self._lock:
-            del self._calls[call.key]
+            if self._calls.get(call.key) is call:  # else there was a new fetch of the key
+                del self._calls[call.key]
             _decrement(self._running, call.caller)
             if has_timing:
                 self._usual_seconds += WEIGHT * (seconds - self._usual_seconds)

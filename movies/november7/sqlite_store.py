@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from movies.november7.store import MAX_REMOVALS, StoreUnavailable
+from movies.wal import enable_wal
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +232,7 @@ class SQLiteStore:
         connection = self._connect(url, max(0.05, deadline - time.monotonic()))
         try:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            enable_wal(connection, deadline - time.monotonic())
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}").fetchall()
             connection.executescript(SCHEMA)

@@ -54,6 +54,9 @@ def test_the_movies_of_a_search_are_recorded_before_its_response(
     assert recorded(app) == response.get_json()["count"] > 0
 
 
+@pytest.mark.parametrize(
+    ("timeout", "preference"), [(0.2, {}), (60, {"Prefer": "wait=1"})], ids=["default", "prefer"]
+)
 def test_a_search_does_not_wait_long_until_its_movies_are_recorded(
     app: Flask,
     client: FlaskClient,
@@ -61,13 +64,15 @@ def test_a_search_does_not_wait_long_until_its_movies_are_recorded(
     before_statement: BeforeStatement,
     released: Event,
     monkeypatch: pytest.MonkeyPatch,
+    timeout: float,
+    preference: dict[str, str],
 ) -> None:
-    headers = auth.headers()
-    monkeypatch.setattr(registry, "RECORDING_TIMEOUT", 0.2)
+    headers = auth.headers() | preference
+    monkeypatch.setattr(registry, "RECORDING_TIMEOUT", timeout)
 
     def wait(statement: str, _values: Any) -> None:
         if "INSERT INTO movies" in statement:
-            assert released.wait(30)
+            released.wait(20)
 
     before_statement(wait)
     response = client.get(SEARCH, headers=headers)

@@ -1,5 +1,7 @@
 """Blocks: their keys, their cache entries, and the pages made of them."""
 
+from threading import Event
+
 import orjson
 import pytest
 
@@ -123,3 +125,15 @@ def test_a_page_of_two_blocks_says_that_a_part_was_fetched(
 def test_a_partial_page_has_the_age_of_its_cached_block() -> None:
     assert join(part(0, 100), part(100, 100, source="miss")).age > 0
     assert join(part(0, 100, source="miss"), part(100, 100, source="miss")).age == 0
+
+
+def test_the_wait_for_several_blocks_ends_at_one_time() -> None:
+    waits: list[float | None] = []
+
+    class Unset(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return super().wait(timeout)
+
+    Page(0, [], 1000, 1060, handled=(Unset(), Unset(), Unset())).wait_until_handled(0.05)
+    assert waits[1:] == [0.0, 0.0]

@@ -265,3 +265,37 @@ def test_closing_fails_the_calls_that_are_queued(
     gate.opened.set()
     single_flight.close()
     assert queued.future.done()
+
+
+def publishes_first(single_flight: SingleFlight, gate: Gate) -> Callable[[Call], str]:
+    """A fetch that hands over its result, and ends when the gate is opened."""
+
+    def run(call: Call) -> str:
+        single_flight.publish(call, "early")
+        return gate(call)
+
+    return run
+
+
+def test_a_new_fetch_of_a_key_may_end_before_the_one_that_has_published(
+    make_single_flight: Callable[..., SingleFlight], gate: Gate
+) -> None:
+    single_flight = make_single_flight(2)
+    assert fetch(single_flight, publishes_first(single_flight, gate)) == "early"
+    assert fetch(single_flight, lambda call: "again") == "again"
+    gate.opened.set()
+    both = Gate()
+    calls = [single_flight.submit(key, Deadline.after(30), both)[0] for key in "ab"]
+    assert eventually(lambda: both.under_way == 2)
+    both.opened.set()
+    assert [call.future.result(30) for call in calls] == ["page"] * 2
+
+
+def test_a_caller_is_refused_at_once_if_published_fetches_hold_all_places(
+    make_single_flight: Callable[..., SingleFlight], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "USUAL_SECONDS", 60)
+    single_flight = make_single_flight(1)
+    assert fetch(single_flight, publishes_first(single_flight, gate)) == "early"
+    with pytest.raises(Busy):
+        single_flight.submit("other", Deadline.after(30), lambda call: "page")

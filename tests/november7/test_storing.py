@@ -72,6 +72,15 @@ def test_callers_get_a_page_while_it_is_handled(
     assert len(stand_in.requests) == 1
 
 
+def test_an_error_while_a_page_is_handled_does_not_keep_callers_waiting(
+    make_client: Callable[..., Client], redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(redis=redis, on_fetch=lambda _movies: 1 / 0)
+    [event] = search(client).handled
+    assert event.wait(30)
+    assert eventually(lambda: "ZeroDivisionError" in caplog.text)
+
+
 def test_a_page_of_two_blocks_is_handled_when_both_are(
     make_client: Callable[..., Client], redis: Redis, stand_in: StandIn
 ) -> None:
